@@ -161,8 +161,9 @@ def import_(folder: Path, paths: tuple[Path, ...], dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be found.")
 @click.pass_obj
 def reread(folder: Path, studies: tuple[str, ...], everything: bool, dry_run: bool) -> None:
-    """Make the records of STUDIES anew under the configuration of now, and publish those that come out
-    otherwise.
+    """Make the records of STUDIES anew under the configuration of now.
+
+    Those that come out otherwise are published.
 
     For when a rule of [archive] was set right. A node that is started with another configuration does it by
     itself.
@@ -204,8 +205,9 @@ def undelete(folder: Path, study_uid: str) -> None:
 )
 @click.pass_obj
 def withdraw(folder: Path, studies: tuple[str, ...], reason: str) -> None:
-    """Take STUDIES out of the index, with all that was ever published of them: for safety, or because they
-    are sealed.
+    """Take STUDIES out of the index, with all that was ever published of them.
+
+    For safety, or because they are sealed.
 
     The registry hides them and their past from everybody, and nothing follows until `publish`. Their objects
     stay here.
@@ -255,8 +257,9 @@ _IDENTITY = click.option(
 @click.option("--only", type=click.Choice(NOTES), default=None, help="Only studies with this note.")
 @click.pass_obj
 def notes(folder: Path, only: str | None) -> None:
-    """List the studies in which the reader tolerated something; `status` counts them and says what each note
-    means.
+    """List the studies in which the reader tolerated something.
+
+    `status` counts them and says what each note means.
     """
     from node import commands
 
@@ -353,8 +356,9 @@ def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
 @audit_options
 @click.pass_obj
 def audit(folder: Path, /, **options: Any) -> None:
-    """Who asked for images here, when, why, and what became of it: of a patient, by a person, an
-    organisation, in a period.
+    """Who asked for images here, when, why, and what became of it.
+
+    Of a patient, by a person, an organisation, in a period.
 
     Frames of one opening are one line with a count; --json and --csv have every act.
     """

@@ -44,8 +44,9 @@ PRELOAD = (
 
 
 class NodeApp:
-    """One node, a region's member or independent (D18). ``start`` and ``stop`` are its whole life; several
-    fit into a process.
+    """One node, a region's member or independent (D18).
+
+    ``start`` and ``stop`` are its whole life; several fit into a process.
 
     Args:
         folder: The node's, with ``node.toml`` and ``region``.
@@ -72,8 +73,9 @@ class NodeApp:
     # --- life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Databases, archive, publisher, listeners, link: in this order, so that nothing is announced that is
-        not there.
+        """Start databases, archive, publisher, listeners, link, in this order.
+
+        So nothing is announced that is not there.
         """
         async with Life() as life:
             lock = FolderLock(self.folder)
@@ -160,8 +162,9 @@ class NodeApp:
                 log.exception("tidying failed")
 
     async def _follow(self, connection: Connection) -> None:
-        """What leaves is cut when the region suspends this node; what is known of the link is kept for
-        ``status``.
+        """What leaves is cut when the region suspends this node.
+
+        What is known of the link is kept for ``status``.
         """
         wake, suspended = Wake(self.seams.clock), False
         connection.changed.add(lambda status: wake.set())

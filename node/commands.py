@@ -1,5 +1,6 @@
-"""What people do to a node's folder from the command line, whether the node runs or not: they meet in the
-database.
+"""What people do to a node's folder from the command line, whether the node runs or not.
+
+They meet in the database.
 """
 
 from __future__ import annotations
@@ -270,8 +271,9 @@ async def notes(folder: Path, only: str, console: Console) -> None:
 async def verify(
     folder: Path, console: Console, *, source: Path | None = None, identities: Sequence[Path] = ()
 ) -> bool:
-    """Re-hash every object, and repair from the backup ``source`` what is not whole; whether all are there
-    and whole then.
+    """Re-hash every object; whether all are there and whole then.
+
+    What is not whole is repaired from the backup ``source``.
     """
     vault = vault_from(source, identities) if source is not None else None
     async with opened(folder) as node:

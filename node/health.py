@@ -17,8 +17,9 @@ class Health:
         self._connection, self._publisher = parts.publication.connection, parts.publication.publisher
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not
-        required.
+        """Whether images are taken in and given out now.
+
+        The link is told (None: there is no such thing), not required.
 
         A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
         """

@@ -1,5 +1,6 @@
-"""What a node holds, wherever it lies: the one seam between what takes in and gives out objects and where
-they rest.
+"""What a node holds, wherever it lies.
+
+The one seam between what takes in and gives out objects and where they rest.
 
 ``node/archive`` is the holding that a node has of its own. One whose images stay in a PACS is another class
 with the same methods; nothing above this file learns where an object's bytes are, for it is opened here, as
@@ -177,8 +178,9 @@ class Holdings(Protocol):
         ...
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the study's UID after each change of it; from any thread, so it must be
-        quick.
+        """Call ``callback`` with the study's UID after each change of it.
+
+        From any thread, so it must be quick.
         """
         ...
 
@@ -203,8 +205,10 @@ class Holdings(Protocol):
     async def metadata(
         self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
     ) -> list[bytes]:
-        """One DICOM JSON object for each instance, in the order of :meth:`objects`, without bulk data; where
-        ``large`` is false, without sequences of very many items."""
+        """One DICOM JSON object per instance, in the order of :meth:`objects`, without bulk data.
+
+        Where ``large`` is false, without sequences of very many items.
+        """
         ...
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
@@ -238,7 +242,8 @@ class Holdings(Protocol):
         ...
 
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects are that were not let in; and whether there are some of which that cannot be
-        told, or too many.
+        """Whose the objects are that were not let in.
+
+        And whether there are some of which that cannot be told, or too many.
         """
         ...

@@ -1,5 +1,6 @@
-"""Change marks: how often each study has changed, whoever changed it (D14). The only hand on the table
-``mark``.
+"""Change marks: how often each study has changed, whoever changed it (D14).
+
+The only hand on the table ``mark``.
 
 Whoever holds studies moves their marks, in the transaction of the change itself; publication reads them. So
 neither knows the other's rows, and a holding of another kind (``node/holdings.py``) moves the same marks. The

@@ -1,5 +1,6 @@
-"""What the ``init`` and ``join`` commands do: make a node's folder and its configuration file, and let it
-into a region.
+"""What the ``init`` and ``join`` commands do.
+
+Make a node's folder and its configuration file, and let it into a region.
 """
 
 from __future__ import annotations

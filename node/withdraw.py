@@ -1,5 +1,6 @@
-"""What the commands ``withdraw`` and ``publish`` do: take studies out of the index for safety, or sealed, and
-back (D16).
+"""What the commands ``withdraw`` and ``publish`` do (D16).
+
+Take studies out of the index for safety, or sealed, and back.
 
 They write into the node's database; a node that runs sees it by the studies' change marks, within seconds.
 """
@@ -23,8 +24,9 @@ MAX_REASON_CHARS = 500
 
 
 async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: Console) -> bool:
-    """Take studies out of the index with all that was ever published of them; whether all of them are known
-    here.
+    """Take studies out of the index with all that was ever published of them.
+
+    Answers whether all of them are known here.
 
     One that was never published, or whose objects are still coming in, is withdrawn before anything of it is.
     """

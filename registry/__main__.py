@@ -162,8 +162,9 @@ def authority(folder: Path, ods_code: str, oid: str, act: str | None, shared: bo
 )
 @click.pass_obj
 def source(folder: Path, oid: str, name: str, repository_url: str, dicomweb: str) -> None:
-    """Say of a source that is no member, by its repositoryUniqueId OID, what it is called and where it
-    answers.
+    """Say of a source that is no member what it is called and where it answers.
+
+    It is named by its repositoryUniqueId OID.
     """
     from registry import commands
 
@@ -237,8 +238,9 @@ def token(folder: Path, role: str, user: str, organisation: str, hours: float) -
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_obj
 def system(folder: Path, name: str, target: Path) -> None:
-    """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem
-    in TARGET.
+    """Make a client certificate for an outside system (an XDS consumer, say).
+
+    Written to TARGET: NAME.pem, NAME.key and ca.pem.
     """
     from registry import commands
 
@@ -280,8 +282,9 @@ def restore(folder: Path, source: Path) -> None:
 @audit_options
 @click.pass_obj
 def audit(folder: Path, /, **options: Any) -> None:
-    """Who asked for imaging, when, why, and what became of it: of a patient, by a person, an organisation, in
-    a period.
+    """Who asked for imaging, when, why, and what became of it.
+
+    Of a patient, by a person, an organisation, in a period.
 
     Frames of one opening are one line with a count; --json and --csv have every act.
     """
@@ -296,8 +299,10 @@ main.add_command(identity)
 @main.command()
 @click.pass_obj
 def doctor(folder: Path) -> None:
-    """Check this registry, while it runs, from outside: health, TLS, clock, FHIR, DICOMweb, XDS,
-    publication."""
+    """Check this registry, while it runs, from outside.
+
+    Health, TLS, clock, FHIR, DICOMweb, XDS, publication.
+    """
     from registry.doctor import doctor as check
 
     sys.exit(run(check(folder, console)))

@@ -1,5 +1,6 @@
-"""The demo's people: one clinician for each member, an operator, an information-governance lead, an identity
-clerk, a porter.
+"""The demo's people.
+
+One clinician for each member, an operator, an information-governance lead, an identity clerk, a porter.
 """
 
 from __future__ import annotations

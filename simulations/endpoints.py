@@ -1,5 +1,6 @@
-"""The endpoints file that clients and outside checks read: addresses, sign-ins, and the truth of what is
-where.
+"""The endpoints file that clients and outside checks read.
+
+Addresses, sign-ins, and the truth of what is where.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ class ListedStudies:
         self.studies.pop(study_uid, None)
 
     def listed_at(self, code: str) -> list[str]:
-        """Study UIDs that were loaded at a member and not deleted by the story; somebody else may have
-        deleted them since.
+        """Study UIDs that were loaded at a member and not deleted by the story.
+
+        Somebody else may have deleted them since.
         """
         return [uid for uid, study in self.studies.items() if study["node"] == code]
 

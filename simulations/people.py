@@ -53,8 +53,9 @@ POSTCODES = (
 
 
 def test_number(seed: int) -> str:
-    """A number of the NHS test range (999 xxx xxxx) with a valid modulus 11 check digit (also for CHI: same
-    arithmetic).
+    """A number of the NHS test range (999 xxx xxxx) with a valid check digit.
+
+    Modulus 11; the same arithmetic for CHI.
     """
     rng = random.Random(f"number:{seed}")
     while True:

@@ -1,5 +1,6 @@
-"""What the demo loads and what its story changes: who is imaged where. Each replay is a new chapter with new
-people.
+"""What the demo loads and what its story changes: who is imaged where.
+
+Each replay is a new chapter with new people.
 
 A chapter has a traveller (imaged at the first three members), a double (another person's record at the fifth
 member that claims the traveller's national number), and a few patients for each member.

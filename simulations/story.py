@@ -69,8 +69,9 @@ async def step_1(world: World, chapter: Chapter, say: Say) -> None:
 
 
 async def step_2(world: World, chapter: Chapter, say: Say) -> None:
-    """One patient, three trusts, three local numbers: the same three studies through every face; a double is
-    kept apart.
+    """One patient, three trusts, three local numbers: the same three studies through every face.
+
+    A double is kept apart.
     """
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
     say(
@@ -120,8 +121,9 @@ async def _double_is_apart(world: World, chapter: Chapter, answer: FhirAnswer, s
 
 
 async def step_3(world: World, chapter: Chapter, say: Say) -> None:
-    """A clinician at a fourth trust opens a CT that the first holds: byte for byte, and stored nowhere on the
-    way.
+    """A clinician at a fourth trust opens a CT that the first holds.
+
+    Byte for byte, and stored nowhere on the way.
     """
     plan = chapter.travelled[0]
     sent = {
@@ -159,8 +161,9 @@ def _holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
 
 
 async def step_4(world: World, chapter: Chapter, say: Say) -> None:
-    """A node is killed: answers go on, say who is missing and since when; it comes back and catches up by
-    itself.
+    """A node is killed: answers go on, say who is missing and since when.
+
+    It comes back and catches up by itself.
     """
     code = chapter.travelled[1].code
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
@@ -233,8 +236,9 @@ async def _caught_up(world: World, chapter: Chapter) -> bool:
 
 
 async def step_5(world: World, chapter: Chapter, say: Say) -> None:
-    """The registry is killed and restarted while images keep arriving: nothing is lost, everything becomes
-    discoverable.
+    """The registry is killed and restarted while images keep arriving.
+
+    Nothing is lost, everything becomes discoverable.
     """
     world.kill_registry()
     say("the registry: pulled the plug")

@@ -53,8 +53,10 @@ class Topology:
 
     @property
     def root(self) -> Oid:
-        """The arc under which the demo region names itself and its members (made from the slug; PS3.5
-        B.2)."""
+        """The arc under which the demo region names itself and its members.
+
+        Made from the slug (PS3.5 B.2).
+        """
         digest = hashlib.sha256(f"crosslight-region:{self.slug}".encode()).digest()
         return Oid(f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}")
 

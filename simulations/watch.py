@@ -1,5 +1,6 @@
-"""Follows what becomes of the listed studies after the story, by whoever's hand, so that the endpoints file
-stays true.
+"""Follows what becomes of the listed studies after the story, by whoever's hand.
+
+So the endpoints file stays true.
 
 A node's metrics say that something changed and is published, its DICOMweb what. One that does not answer is
 left as it was.

@@ -1,5 +1,6 @@
-"""The running region as the demo's story meets it: its clients, a patient asked for through every face, and
-studies sent in.
+"""The running region as the demo's story meets it.
+
+Its clients, a patient asked for through every face, and studies sent in.
 """
 
 from __future__ import annotations
@@ -86,8 +87,7 @@ async def until(what: str, check: Callable[[], Awaitable[bool]], *, within_s: fl
 
 
 def national_id(world: World, chapter: Chapter) -> Identifier:
-    """What the traveller is searched by: the national number, or the first trust's own where there is
-    none."""
+    """What the traveller is searched by: the national number, or else the first trust's own."""
     if chapter.traveller.national:
         return Identifier(chapter.traveller.national, world.topology.national.authority)
     code = world.topology.codes[0]

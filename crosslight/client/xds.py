@@ -1,5 +1,7 @@
-"""An XDS consumer: ITI-18 FindDocuments and GetDocuments, ITI-43 and RAD-69 retrieves, as an outsider
-would."""
+"""An XDS consumer, as an outsider would be.
+
+ITI-18 FindDocuments and GetDocuments, ITI-43 and RAD-69 retrieves.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Validators of what holds patient data (RFC 9110 8.8, 13.1.2): kept by nobody but who asked, and asked for
-again each time.
+"""Validators of what holds patient data (RFC 9110 8.8, 13.1.2).
+
+It is kept by nobody but who asked, and asked for again each time.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Who calls, as one value: made once where a call comes in, and handed down to whatever decides, audits or
-asks on.
+"""Who calls, as one value.
+
+Made once where a call comes in, and handed down to whatever decides, audits or asks on.
 
 Makers: :func:`crosslight.runtime.http.admit` for the HTTP listeners (called by each service's
 authentication), the gRPC, MLLP and DIMSE listeners for theirs, and here :func:`command_line` and

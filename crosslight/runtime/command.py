@@ -1,6 +1,4 @@
-"""What the commands of both services share: making a folder, a systemd unit, and ending with a problem's own
-words.
-"""
+"""What the commands of both services share: folders, a systemd unit, ending with a problem's words."""
 
 from __future__ import annotations
 

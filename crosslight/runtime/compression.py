@@ -1,5 +1,6 @@
-"""Bodies compressed where the caller takes that and it is worth it (RFC 9110 8.4, 12.5.3): JSON, never images
-or streams.
+"""Bodies compressed where the caller takes that and it is worth it (RFC 9110 8.4, 12.5.3).
+
+JSON, never images or streams.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ def send_in_pieces(response: web.Response) -> None:
 
 
 def compressed() -> Middleware:
-    """The middleware of a service whose answers are made in memory: JSON compressed, what is large in
-    pieces."""
+    """The middleware of a service whose answers are made in memory: large JSON is compressed in pieces."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

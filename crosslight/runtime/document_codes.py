@@ -15,8 +15,7 @@ from crosslight.standards.region import ProcedureCodes
 
 @dataclass(frozen=True, slots=True)
 class ProcedureCodesConfig:
-    """One ``[[…procedure_codes]]``: of several that fit a study, the first that says an attribute decides
-    it."""
+    """One ``[[…procedure_codes]]``: of those that fit a study, the first to say an attribute decides it."""
 
     procedure: str = setting(
         "*",

@@ -43,8 +43,10 @@ def private_folder(path: Path) -> None:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """While inside, no other process is: for keys that whoever comes first makes in ``folder``, a service
-    that starts or a command beside it. The folder is made where it is missing.
+    """While inside, no other process is, of those that lock ``folder``.
+
+    For keys that whoever comes first makes there: a service that starts, or a command beside it. The folder
+    is made where it is missing.
     """
     private_folder(folder)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,6 +1,4 @@
-"""``/health/live``, ``/health/ready`` and ``/metrics``, the same for both services: no patient data, no
-sign-in.
-"""
+"""``/health/live``, ``/health/ready`` and ``/metrics`` of both services: no patient data, no sign-in."""
 
 from __future__ import annotations
 

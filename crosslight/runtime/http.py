@@ -107,8 +107,7 @@ class ErrorRenderers:
 
 
 def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> Middleware:
-    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire
-    format.
+    """The outermost middleware: correlation id in and out, errors in the caller's own wire format.
 
     ``credentials`` (ASCII, no quotes) says where they come from: every 401 repeats it in its text and its
     challenge.

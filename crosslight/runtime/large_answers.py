@@ -50,8 +50,9 @@ def _beside() -> bool:
 
 
 class LargeAnswers:
-    """Makes answers of many records in a worker's thread, one after the other: large ones hold up their like
-    alone.
+    """Makes answers of many records in a worker's thread, one after the other.
+
+    Large ones hold up their like alone.
 
     Args:
         workers: Whose threads; None: everything is made on the event loop itself.

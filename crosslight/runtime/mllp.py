@@ -1,5 +1,6 @@
-"""MLLP over TCP, plain or mutual TLS: a server that answers each message in order, and a client that waits
-for its answer.
+"""MLLP over TCP, plain or mutual TLS.
+
+A server that answers each message in order, and a client that waits for its answer.
 
 Bounds: size of a message, time to receive one, idle time, connections. Knows no HL7: bytes in, bytes out.
 """

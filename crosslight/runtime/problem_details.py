@@ -1,5 +1,6 @@
-"""How errors look on DICOMweb: RFC 9457 problem details, as PS3.18 8.5 leaves the form of a status report
-open.
+"""How errors look on DICOMweb: RFC 9457 problem details.
+
+PS3.18 8.5 leaves the form of a status report open.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from crosslight.standards.problem import CrosslightError
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
-    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``, of a node and of the
-    region."""
+    """The :class:`~crosslight.runtime.http.ErrorRenderers` entry for ``/dicomweb``, node and region."""
     body = {
         "type": "about:blank",
         "title": error.what,

@@ -42,9 +42,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep buffers of up to 32 MiB for the next one (at most 64 MiB that nobody uses)
-    rather than give each back to the kernel and have it faulted in anew, page by page: an object that passes
-    through costs a fraction then."""
+    """Have the C library keep buffers of up to 32 MiB for the next one (at most 64 MiB unused).
+
+    Otherwise each goes back to the kernel and is faulted in anew, page by page: an object that passes
+    through costs a fraction then.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; others have none
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)

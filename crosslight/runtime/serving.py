@@ -51,8 +51,9 @@ async def serve(service: Service, name: str) -> None:
 
 
 def _settle() -> None:
-    """What was loaded and made until now stays for good: the collector need not look through it again, nor so
-    often.
+    """Keep what was loaded and made until now from the garbage collector, and have it look less often.
+
+    That stays for the life of the process.
 
     Messages make many values that live for a moment and go by their counts; cycles among them are few.
     """

@@ -20,8 +20,9 @@ def make_console() -> Console:
 
 
 def printable(text: str) -> str:
-    """``text`` from outside as it may stand on a terminal: controls, which could move its cursor, and
-    surrogates are shown.
+    """``text`` from outside as it may stand on a terminal.
+
+    Controls, which could move its cursor, and surrogates are shown.
     """
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()

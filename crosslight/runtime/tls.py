@@ -287,9 +287,7 @@ class Credentials:
 
 
 def gateway_channel_options() -> list[tuple[str, Any]]:
-    """Channel options that make gRPC accept the gateway's certificate, and no other, whatever address was
-    dialled.
-    """
+    """Channel options by which gRPC accepts the gateway's certificate alone, at whatever address."""
     return [("grpc.ssl_target_name_override", GATEWAY_NAME)]
 
 

@@ -1,5 +1,6 @@
-"""Signed tokens between our own ends and for apps (D21): JWS ES256 by the region's token key, verified
-offline.
+"""Signed tokens between our own ends and for apps (D21).
+
+JWS ES256 by the region's token key, verified offline.
 
 Two kinds, told apart by ``typ``: ``access`` (a person or system, for hours, any member) and ``release``
 (minutes, one holder, one patient, named studies). Algorithms are fixed; a token of one kind is never accepted

@@ -65,8 +65,9 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """A wait that doubles with each failure, with jitter so that many who failed together do not come back
-    together.
+    """A wait that doubles with each failure, with jitter.
+
+    So many who failed together do not come back together.
 
     Attributes:
         first_s: Before the first new try. longest_s: It doubles no further.
@@ -107,8 +108,9 @@ class Subscribers(Generic[T]):
 
 
 def call_given_up() -> bool:
-    """Asked while a CancelledError is handled: whether the call was given up, and nobody has told this task
-    to end.
+    """Whether the call was given up, and nobody has told this task to end.
+
+    Asked while a CancelledError is handled.
 
     For gRPC cancels whoever waits for a call whose channel is closed.
     """

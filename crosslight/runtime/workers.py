@@ -1,5 +1,6 @@
-"""The seam for work off the event loop (D24, D27): threads for our own blocking calls, bounded children for
-hostile bytes.
+"""The seam for work off the event loop (D24, D27).
+
+Threads for our own blocking calls, bounded children for hostile bytes.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ class Workers:
 
 
 async def off_loop(workers: Workers | None, fn: Callable[[], T], *, large: bool) -> T:
-    """``fn()``, in a thread where it is ``large`` and there are ``workers``, so that other requests are
-    answered meanwhile.
+    """``fn()``, in a thread where it is ``large`` and there are ``workers``.
+
+    Other requests are answered meanwhile.
     """
     return await workers.run(fn) if large and workers is not None else fn()

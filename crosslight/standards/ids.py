@@ -305,8 +305,10 @@ class IdFamily:
 
 
 def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
-    """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study)
-    (D12)."""
+    """The FHIR id of a holding (D12).
+
+    UUID v8 of HMAC-SHA-256(region's key; member, patient record, study).
+    """
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
     number = int.from_bytes(hmac_sha256(region_key, text)[:16], "big")
     # version and variant (RFC 9562 5.8)

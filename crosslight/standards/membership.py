@@ -1,5 +1,6 @@
-"""What a registry and a joining node say to each other, as values: invitation, facts given at joining, the
-directory.
+"""What a registry and a joining node say to each other, as values.
+
+Invitation, facts given at joining, addresses.
 
 Pure. Signing, pins and files are above; the link's messages are in protos/.
 """

@@ -16,8 +16,9 @@ _BASE = str.maketrans({
 
 
 def search_key(text: str) -> str:
-    """``text`` for comparing: casefolded, Latin, Greek and Cyrillic diacritics folded, only letters, digits
-    and marks kept.
+    """``text`` for comparing: casefolded, diacritics folded, only letters, digits and marks kept.
+
+    Diacritics of Latin, Greek and Cyrillic.
 
     Marks of other scripts (Devanagari, Thai, Arabic vowels) are letters to their readers and stay.
     """
@@ -27,9 +28,7 @@ def search_key(text: str) -> str:
 
 
 def family_keys(name: PersonName) -> tuple[str, str]:
-    """Search keys of the family name: of the alphabetic group (or what stands for it), and of the ideographic
-    one.
-    """
+    """Search keys of the family name: alphabetic (or what stands for it) and ideographic."""
     groups = name.pn.split("=")
     ideographic = groups[1].split("^")[0] if len(groups) > 1 else ""
     first, second = search_key(name.family), search_key(ideographic)
@@ -49,9 +48,7 @@ def given_matches(name: PersonName, asked: str) -> bool:
 
 
 def family_begins(name: PersonName, asked: str) -> bool:
-    """Whether ``asked`` begins the family name, or one of the names that it is made of, in any group (R4
-    3.1.1.4.8).
-    """
+    """Whether ``asked`` begins the family name or one of its parts, in any group (R4 3.1.1.4.8)."""
     return _begins(asked, (family for family, _ in _groups(name)))
 
 
@@ -61,9 +58,7 @@ def given_begins(name: PersonName, asked: str) -> bool:
 
 
 def any_begins(name: PersonName, asked: str) -> bool:
-    """Whether ``asked`` begins any part of the name, or the whole of it in either order (R4 Patient:
-    ``name``).
-    """
+    """Whether ``asked`` begins a part of the name, or all of it in either order (R4 Patient: ``name``)."""
     if family_begins(name, asked) or given_begins(name, asked):
         return True
     whole = ((family, " ".join(given)) for family, given in _groups(name))
@@ -73,8 +68,9 @@ def any_begins(name: PersonName, asked: str) -> bool:
 
 
 def pattern_matches(name: PersonName, pattern: str) -> bool:
-    """Whether a PN with wildcards matches any group of ``name``: ``*`` any run, ``?`` any one character
-    (PS3.4 C.2.2.2.4).
+    """Whether a PN with wildcards matches any group of ``name`` (PS3.4 C.2.2.2.4).
+
+    ``*`` is any run, ``?`` any one character.
 
     Case, diacritics, blanks and punctuation do not count, as they need not for PN (PS3.4 C.2.2.2.1).
     """

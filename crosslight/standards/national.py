@@ -97,8 +97,9 @@ def national_number(authority: str, text: str, *, allow_test: bool) -> str | Non
 
 
 def unread_number(value: str, authority: str) -> Identifier:
-    """A national number that fails its check, as received: its issuer is only named, so that nothing takes it
-    for a number.
+    """A national number that fails its check, as received.
+
+    Its issuer is only named, so that nothing takes it for a number.
     """
     return Identifier(value, namespace=authority)
 
@@ -117,8 +118,6 @@ def is_unread_number(identifier: Identifier, nationals: Collection[str], *, allo
 
 
 def is_mistyped(text: str) -> bool:
-    """Whether ``text`` looks like a ten-digit national number that went wrong: 8 to 12 digits and nothing
-    else.
-    """
+    """Whether ``text`` looks like a ten-digit national number gone wrong: 8 to 12 digits and no more."""
     digits = plain_number(text)
     return 8 <= len(digits) <= 12 and digits.isascii() and digits.isdecimal()

@@ -1,5 +1,6 @@
-"""The archive of a node: what it holds on its own disk. Other rooms know it as
-:class:`~node.holdings.Holdings`.
+"""The archive of a node: what it holds on its own disk.
+
+Other rooms know it as :class:`~node.holdings.Holdings`.
 
 Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers
 in threads.
@@ -93,8 +94,9 @@ class Archive:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Create or upgrade the tables, sweep what a crash left; after a crash, reconcile files and rows in
-        the background.
+        """Create or upgrade the tables, and sweep what a crash left.
+
+        After a crash, files and rows are reconciled in the background.
         """
         await migrate(self._db, "node.archive", SCHEMA)
         await self._workers.run(self.layout.make, self._files)
@@ -162,8 +164,9 @@ class Archive:
         return await self._workers.run(self.ingest, staged, received)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the study's UID after each commit that changed it; from any thread, so it
-        must be quick.
+        """Call ``callback`` with the study's UID after each commit that changed it.
+
+        From any thread, so it must be quick.
         """
         with self._lock:
             self._listeners.append(callback)
@@ -200,8 +203,9 @@ class Archive:
         )
 
     async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
-        """Every identifier of every header of these studies: an object whose header disagrees with the rest
-        counts too.
+        """Every identifier of every header of these studies.
+
+        An object whose header disagrees with the rest counts too.
         """
 
         def read(tx: Tx) -> set[Identifier]:
@@ -211,8 +215,9 @@ class Archive:
         return await self._db.read("concerned", read)
 
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects in quarantine are; and whether there are some whose header could not be read, or
-        too many.
+        """Whose the objects in quarantine are.
+
+        And whether there are some whose header could not be read, or too many.
         """
         rows = await self.quarantine.patients(limit + 1)
         if (rows, self.rules) != self._refused[:2]:  # asked at every heartbeat, and seldom another
@@ -244,15 +249,18 @@ class Archive:
     async def metadata(
         self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
     ) -> list[bytes]:
-        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk
-        data, and where ``large`` is false without sequences of very many items."""
+        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`.
+
+        Without bulk data, and where ``large`` is false without sequences of very many items.
+        """
         return await self._db.read_near(
             "metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid, large=large)
         )
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
-        """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts
-        them down.
+        """The page of ``query``: full DICOM JSON rows of the level and those above.
+
+        ``query.select`` cuts them down.
         """
         return await self._db.read_near(
             "search", lambda tx: search.search_tx(tx, level, query), steps=SEARCH_STEPS
@@ -349,8 +357,9 @@ class Archive:
     async def backup(
         self, target: Path, vault: Vault | None = None, progress: Progress | None = None
     ) -> BackupReport:
-        """Copy the node's database and all objects it names into ``target``; a second one copies only what is
-        new.
+        """Copy the node's database and all objects it names into ``target``.
+
+        A second one copies only what is new.
 
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
@@ -374,7 +383,8 @@ class Archive:
         return report
 
     async def repair(self, faults: tuple[Fault, ...], source: Path, vault: Vault) -> tuple[Fault, ...]:
-        """Put objects of the backup in ``source`` in the place of missing or damaged ones; those for which it
-        has none.
+        """Put objects of the backup ``source`` in the place of missing or damaged ones.
+
+        Answers those for which it has none.
         """
         return await self._workers.run(backup.repair, faults, source, self.layout.root, vault)

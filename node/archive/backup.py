@@ -1,5 +1,6 @@
-"""A consistent copy of the node's database and objects, and the way back (``crosslight-node backup`` /
-``restore``).
+"""A consistent copy of the node's database and objects, and the way back.
+
+The commands ``crosslight-node backup`` and ``restore``.
 
 The database is copied first, with SQLite's own backup; then the objects that the copy names. Objects never
 change and keep their names, so a second backup into the same folder copies only what is new. What arrives

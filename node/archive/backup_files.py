@@ -1,5 +1,6 @@
-"""How files rest in a backup: as they are, or encrypted to public keys (age, ADR 0024). Streams; nothing is
-held in memory.
+"""How files rest in a backup: as they are, or encrypted to public keys (age, ADR 0024).
+
+Streams; nothing is held in memory.
 
 What is written is durable and named only when it is whole. The key that opens an encrypted backup is not
 needed to make one, and need not be on this machine.

@@ -1,5 +1,6 @@
-"""What an import of some files would bring, without taking anything in (``crosslight-node import
---dry-run``).
+"""What an import of some files would bring, without taking anything in.
+
+The command ``crosslight-node import --dry-run``.
 """
 
 from __future__ import annotations

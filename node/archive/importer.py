@@ -45,8 +45,9 @@ def files_below(paths: Iterable[Path]) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a file is by its beginning: a Part 10 file, a data set (``syntax``), something that seems to be
-    DICOM, none.
+    """What a file is by its beginning.
+
+    A Part 10 file, a data set (``syntax``), something that seems to be DICOM, none.
     """
 
     what: Literal["file", "data set", "unread", "other"]

@@ -1,5 +1,6 @@
-"""The one way in (ARCHITECTURE, two narrow waists): gate, hash, fsync, rename, commit; only then is success
-answered.
+"""The one way in (docs/architecture.md): gate, hash, fsync, rename, commit.
+
+Only then is success answered.
 
 Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers. Untrusted
 bytes meet only our own bounded walk here (gate.py); what our reader cannot make sense of is read by pydicom
@@ -38,8 +39,9 @@ _FALLBACK_BYTES = 64 << 20
 
 
 class Pending:
-    """Digests between naming and commit in this process: one at a time each, and care must not touch their
-    files.
+    """Digests between naming and commit in this process: one at a time each.
+
+    Care must not touch their files.
     """
 
     def __init__(self) -> None:
@@ -100,8 +102,9 @@ class Ingestor:
             )
 
     def ingest(self, staged: Staged, received: Received) -> IngestResult:
-        """Take in one object; durable when it is answered as stored or duplicate. Never raises for what the
-        object is.
+        """Take in one object; durable when it is answered as stored or duplicate.
+
+        Never raises for what the object is.
 
         Raises:
             StorageError: when the disk or the database refused; nothing was stored.

@@ -40,8 +40,9 @@ class Layout:
 
     @property
     def clean(self) -> Path:
-        """Stands there while the archive is closed after an orderly end: files and rows need not be
-        reconciled.
+        """The file that stands there while the archive is closed after an orderly end.
+
+        Files and rows need not be reconciled then.
         """
         return self.root / "closed-cleanly"
 

@@ -1,5 +1,6 @@
-"""Maintenance of what is held: the bin, purging, reconciling files with rows, verifying every byte. Blocking;
-runs in workers.
+"""Maintenance of what is held. Blocking; runs in workers.
+
+The bin, purging, reconciling files with rows, verifying every byte.
 
 An object's file belongs to its digest: it stays as long as any row, live or in the bin, names that digest.
 """

@@ -97,8 +97,11 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of the files of an import. ``remarks`` are (file, what to know of it): each that was left
-    behind, and why, and each that was read without file meta; the first thousand."""
+    """What became of the files of an import.
+
+    ``remarks`` are (file, what to know of it): each that was left behind, and why, and each that was read
+    without file meta; the first thousand.
+    """
 
     files: int = 0
     stored: int = 0

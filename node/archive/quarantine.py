@@ -134,8 +134,9 @@ class Quarantine:
         return await self._db.read("quarantine_entries", read)
 
     async def patients(self, limit: int) -> list[tuple[str, bytes]]:
-        """(study UID, patient attributes) of what was not let in, each pair once; attributes are empty where
-        no header was read.
+        """(study UID, patient attributes) of what was not let in, each pair once.
+
+        Attributes are empty where no header was read.
 
         An empty file is nobody's. With more than ``limit`` the rest is left out.
         """

@@ -43,8 +43,11 @@ def instances_tx(tx: Tx, store: ArchiveStore, study_uid: str) -> list[Instance]:
 
 
 def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> tuple[str, tuple[str, ...]]:
-    """Conditions and parameters. An instance is looked up by its own UID: the ``+`` keeps SQLite, which would
-    take the index of two columns to be better, from reading its whole series."""
+    """Conditions and parameters.
+
+    An instance is looked up by its own UID: the ``+`` keeps SQLite, which would take the index of two
+    columns to be better, from reading its whole series.
+    """
     off = "+" if sop_uid else ""
     given = [
         (f"{off}{prefix}study_uid", study_uid),
@@ -64,8 +67,9 @@ def objects_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[St
 
 
 def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str, *, large: bool = True) -> list[bytes]:
-    """The DICOM JSON objects of visible instances, in the order of :func:`objects_tx`; ``large``: with their
-    large sequences.
+    """The DICOM JSON of visible instances, in the order of :func:`objects_tx`.
+
+    ``large``: with their large sequences.
     """
     where, params = _which(study_uid, series_uid, sop_uid, "i.")
     rows = tx.rows(
@@ -191,8 +195,9 @@ def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]
 
 
 def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, str, bytes, int, int]]:
-    """(study UID, SOP UID, digest, data set offset, its size) of every instance there is, the bin's and
-    hidden ones too.
+    """(study UID, SOP UID, digest, data set offset, its size) of every instance there is.
+
+    The bin's and hidden ones too.
     """
     after = 0
     while rows := tx.rows(

@@ -1,5 +1,6 @@
-"""QIDO searches over the archive's rows (PS3.18 10.6): SQL narrows by index, the standard's own matching
-decides.
+"""QIDO searches over the archive's rows (PS3.18 10.6).
+
+SQL narrows by index, the standard's own matching decides.
 
 Rows come as full DICOM JSON objects of their level and those above, newest study first; ``QidoQuery.select``
 cuts them down and the face adds what it alone knows (Retrieve URL).

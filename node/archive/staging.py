@@ -69,8 +69,9 @@ class Staged:
         return self._digest.digest() if self._digest is not None else None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append. A buffer that is given must not be written to again: it is kept as it is until it has been
-        read.
+        """Append.
+
+        A buffer that is given must not be written to again: it is kept as it is until it has been read.
 
         Raises:
             TooLarge: over the largest object allowed.
@@ -118,8 +119,9 @@ class Staged:
             raise refused_by_disk(error) from error
 
     def _place(self, final: Path) -> bool:
-        """By a second name, which never replaces a file; a file system without such names, or a taken one,
-        needs a rename.
+        """Name the file by a second name, which never replaces a file.
+
+        A file system without such names, or a taken one, needs a rename.
         """
         try:
             return self._files.place(self._opened(), self.path, final)

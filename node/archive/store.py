@@ -1,5 +1,6 @@
-"""The archive's rows: every SQL statement that writes them. Search is in ``search.py``, care in
-``maintenance.py``.
+"""The archive's rows: every SQL statement that writes them.
+
+Search is in ``search.py``, care in ``maintenance.py``.
 
 Methods take a transaction, so that an ingest is one commit: instance, counts, metadata and change mark
 together (D14).
@@ -33,8 +34,9 @@ RESTORABLE = frozenset({"113039"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """Where one archive rests, for all that works on it: database, folders, rows; and what they are written
-    and dated by.
+    """Where one archive rests, for all that works on it.
+
+    Database, folders, rows; and what they are written and dated by.
     """
 
     db: SqliteDb
@@ -98,8 +100,9 @@ class ArchiveStore:
     # --- ingest ---------------------------------------------------------------------------------------------
 
     def ingest_tx(self, tx: Tx, header: Header, facts: Facts) -> Ingested:
-        """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a
-        conflict (D23).
+        """Add an instance (D23).
+
+        A repeat of the same bytes changes nothing, other bytes under its UID are a conflict.
         """
         instances = tx.rows(
             "SELECT id, sha256, transfer_syntax_uid, hidden, binned FROM instance WHERE sop_uid = ?",

@@ -101,8 +101,9 @@ class StudyRows:
     # --- attribute sets -------------------------------------------------------------------------------------
 
     def _used_tx(self, tx: Tx, header: Header, series_uid: str, variant: int, first: int | None) -> bool:
-        """Note that one more instance has ``variant``; whether the row, which began with ``first``, stays as
-        it is.
+        """Note that one more instance has ``variant``; whether the row stays as it is.
+
+        The row began with ``first``.
         """
         tx.execute(
             f"{_USED} VALUES (?,?,?,1,?) ON CONFLICT (study_uid, series_uid, variant) DO UPDATE SET "
@@ -119,8 +120,10 @@ class StudyRows:
         return all(_adds_nothing(sets[first], tag, sets[variant]) for tag in sets[variant])
 
     def _ranked_tx(self, tx: Tx, study_uid: str, series_uid: str) -> tuple[int, Attributes, int]:
-        """The first variant in the order of :func:`crosslight.standards.dicom.record.rank`, the row's
-        attributes, and how many instances there are."""
+        """The first variant by rank, the row's attributes, and how many instances there are.
+
+        Ranked as :func:`crosslight.standards.dicom.record.rank` does.
+        """
         sql = (
             "SELECT variant, n FROM variant_use WHERE study_uid = ? AND series_uid = ? ORDER BY n DESC,"
             " least_uid"
@@ -194,8 +197,9 @@ class StudyRows:
 
 
 def _adds_nothing(first: Attributes, tag: str, other: Attributes) -> bool:
-    """Whether what ``other`` says of ``tag`` is nothing to a row that begins with ``first``, whatever stands
-    between them.
+    """Whether what ``other`` says of ``tag`` adds nothing to a row that begins with ``first``.
+
+    Whatever stands between them.
     """
     if tag == _SOP_CLASS:
         return bool(first.get(tag) == other[tag])

@@ -1,5 +1,6 @@
-"""What an association did, in the audit: an act for each study that it was about, begun before the first
-answer (D20).
+"""What an association did, in the audit: an act for each study that it was about (D20).
+
+Each is begun before the first answer.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Account:
         self._acts: dict[tuple[Action, str], _Act] = {}
 
     def note(self, action: Action, study_uid: str, done: Done) -> None:
-        """Count something done about a study ('' = none that is known); the act is committed before this
-        returns.
+        """Count something done about a study ('' = none that is known).
+
+        The act is committed before this returns.
 
         Raises:
             StorageError: when it cannot be committed: then nothing may be answered as done.

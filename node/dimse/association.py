@@ -1,5 +1,6 @@
-"""One caller's association: its messages put together, given to the service of their command field, and
-answered.
+"""One caller's association.
+
+Its messages put together, given to the service of their command field, and answered.
 
 No service is known here, and no socket: :mod:`node.dimse.upper` brings the fragments and takes the answers;
 its picture shows which thread runs what. A service is a file in ``services/`` and a line in its
@@ -61,8 +62,9 @@ class DimseService(Protocol):
 
     @property
     def beside(self) -> bool:
-        """Whether it takes its time, and answers in the association's thread; otherwise in the upper layer's,
-        at once.
+        """Whether it takes its time, and answers in the association's thread.
+
+        Otherwise in the upper layer's, at once.
         """
         ...
 
@@ -300,8 +302,9 @@ class Association:
             yield from data_pdus(context_id, data, longest)
 
     def ask(self, context_id: int, values: Values, data: Iterable[Bytes] | None = None) -> Answer:
-        """Ask the caller on its own association and wait for its answer, as C-GET does with its C-STOREs
-        (PS3.4 C.4.3).
+        """Ask the caller on its own association and wait for its answer.
+
+        As C-GET does with its C-STOREs (PS3.4 C.4.3).
 
         Only for services ``beside``, whose thread may wait; the context must say that we may ask.
 

@@ -1,5 +1,6 @@
-"""Storage SOP Classes and transfer syntaxes that the node accepts: all of the standard, and all that the gate
-lets in.
+"""Storage SOP Classes and transfer syntaxes that the node accepts.
+
+All of the standard, and all that the gate lets in.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What an association, the line below it and the services above it say to each other, as values and small
-protocols.
+"""What an association, the line below it and the services above it say to each other.
+
+As values and small protocols.
 """
 
 from __future__ import annotations

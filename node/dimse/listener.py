@@ -1,5 +1,6 @@
-"""A node's DICOM listener: the services of ``services/`` for callers that the configuration names (PS3.4,
-PS3.8).
+"""A node's DICOM listener (PS3.4, PS3.8).
+
+The services of ``services/``, for callers that the configuration names.
 
 Nothing here is shared between nodes: as many as you like fit in one process. It runs in threads of pynetdicom
 (:mod:`node.dimse.upper` says which); the archive's ``ingest`` is made for that.

@@ -22,8 +22,9 @@ Bytes = bytes | bytearray | memoryview
 
 
 def fragments_of(pdu: bytes | bytearray) -> list[tuple[int, memoryview]]:
-    """The presentation data values of a whole P-DATA-TF PDU: context id, and fragment with its control header
-    (PS3.8 9.3.5).
+    """The presentation data values of a whole P-DATA-TF PDU (PS3.8 9.3.5).
+
+    Context id, and fragment with its control header.
 
     Raises:
         Malformed: when their lengths do not fill the PDU.

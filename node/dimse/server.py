@@ -1,5 +1,6 @@
-"""The listening socket: connections are bounded, unbuffered, and take their TLS handshake in a thread of
-their own.
+"""The listening socket: connections are bounded and unbuffered.
+
+Each takes its TLS handshake in a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _SPARE = 16  # connections beyond the associations, still negotiating or being r
 
 
 def supported_contexts(sop_classes: Iterable[SupportedClass]) -> list[Any]:
-    """The services' SOP classes for the negotiation; a SOP class of several services has the transfer
-    syntaxes of all.
+    """The services' SOP classes for the negotiation.
+
+    A SOP class of several services has the transfer syntaxes of all.
     """
     merged: dict[str, SupportedClass] = {}
     for supported in sop_classes:

@@ -1,5 +1,6 @@
-"""What the threads of :mod:`node.dimse.upper` wait on: a connection that can be woken, and queues that wake
-it.
+"""What the threads of :mod:`node.dimse.upper` wait on.
+
+A connection that can be woken, and queues that wake it.
 """
 
 from __future__ import annotations

@@ -86,8 +86,9 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no ty
         return decoded
 
     def _process_recv_primitive(self) -> bool:
-        """What this side wants to send; between a job's PDUs the socket is looked at, for a cancellation or
-        an abort.
+        """Take what this side wants to send.
+
+        Between a job's PDUs the socket is looked at, for a cancellation or an abort.
         """
         waiting = self.to_provider_queue.queue
         if not waiting or not isinstance(waiting[0], _Outgoing):
@@ -155,8 +156,9 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has n
 
 
 class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has no types
-    """One connection: the line of an :class:`~node.dimse.association.Association`, which it makes when it is
-    accepted.
+    """One connection: the line of an :class:`~node.dimse.association.Association`.
+
+    It makes that when the connection is accepted.
 
     Args:
         ae: pynetdicom's settings.
@@ -211,8 +213,9 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has
             self._opened.set()
 
     def wait_until_open(self) -> None:
-        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has
-        the acceptance.
+        """Wait until the association's thread has ended the negotiation.
+
+        The peer may send as soon as it has the acceptance.
         """
         waited_s = 0.0
         while not self._opened.wait(sockets.IDLE_S) and not self._kill and waited_s < _OPENING_S:
@@ -314,8 +317,9 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has
             self._association.line_lost()
 
     def cut(self) -> None:
-        """Abort now, from any thread, without waiting; an object that is being committed still is,
-        unanswered.
+        """Abort now, from any thread, without waiting.
+
+        An object that is being committed still is, unanswered.
         """
         if self.is_established:
             self.is_established = False

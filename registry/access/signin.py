@@ -94,9 +94,7 @@ class SignIn:
         self._audit, self._ids, self._name = audit, ids, name
 
     def routes(self) -> list[web.RouteDef]:
-        """``/signin``, ``/signin/callback``, ``/signin/session``, ``/signout`` (POST with the CSRF token),
-        ``/signed-out``.
-        """
+        """``/signin``, its callback and session, ``/signout`` (POST with the CSRF token), ``/signed-out``."""
         return [
             web.get("/signin/session", self.left, allow_head=False),
             web.get("/signin", self.leave, allow_head=False),

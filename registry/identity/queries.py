@@ -289,8 +289,10 @@ class IdentityReads:
         return [row[0] for row in tx.rows(sql, (*params, identifier.value.strip(), limit))]
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
-        """Persons with an outside study that came with this number of another organisation (ADR 0023), or
-        with this text where an id should be: several values, which are none."""
+        """Persons with an outside study that came with this number (ADR 0023).
+
+        Another organisation's number; or this text where an id should be: several values, which are none.
+        """
         ranges = [outside_range(identifier)]
         if not identifier.authority and not identifier.namespace and "\\" in identifier.value:
             ranges.append(unidentified_range(identifier.value))
@@ -335,8 +337,10 @@ class IdentityReads:
         return [s.record.person for s in records]
 
     def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
-        """Records that claim one of these numbers and do not hold it, and parts in doubt that claim it
-        (D3)."""
+        """Records that claim one of these numbers and do not hold it (D3).
+
+        And parts in doubt that claim it.
+        """
         numbers = {
             number
             for identifier in identifiers

@@ -20,8 +20,9 @@ MAX_COMPARED = 200  # headers of one local id that are compared each with each; 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A header, and when the newest study with it began (microseconds since 1970; any number below where that
-    is not known).
+    """A header, and when the newest study with it began.
+
+    In microseconds since 1970; any number below where that is not known.
     """
 
     header: PatientHeader

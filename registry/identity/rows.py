@@ -66,8 +66,9 @@ class Stored:
 
     @property
     def seniority(self) -> tuple[bool, int, int]:
-        """Order of birth: a person's anchor is its most senior record, and none in doubt where there is
-        another.
+        """Order of birth: a person's anchor is its most senior record.
+
+        None in doubt where there is another.
         """
         return (self.record.in_doubt, self.created, self.record.key)
 

@@ -1,5 +1,7 @@
-"""The rows of identity as feeding, comparing, merging and linking write them, each in a caller's
-transaction."""
+"""The rows of identity as feeding, comparing, merging and linking write them.
+
+Each in a caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -105,9 +107,11 @@ class IdentityTables(IdentityReads):
         return self._headers_of(tx, keys) if keys else {}
 
     def moved(self, tx: Tx, records: Iterable[PatientRecord], at: int, kind: RecordChange = "moved") -> None:
-        """Studies under these records, or under those that these are parts of, are somebody else's from now
-        on, or in doubt or no more: whoever reads what changed reads them again. ``described``: only what is
-        said of these persons is new."""
+        """Say that studies under these records are somebody else's from now on, or in doubt or no more.
+
+        Or under those that these are parts of. Whoever reads what changed reads them again. ``described``:
+        only what is said of these persons is new.
+        """
         keys = {record.part_of or record.key for record in records}
         if keys:
             self._moved(tx, keys, kind, from_micros(at))

@@ -23,9 +23,10 @@ _APART = {
 
 
 def sizes(tx: Tx) -> dict[str, float]:
-    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded
-    versions, other objects and what changed lately are apart. ``studies`` is their number; the rest are bytes
-    per study.
+    """Bytes per study of what the index keeps, and the number of studies.
+
+    ``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded
+    versions, other objects and what changed lately are apart. ``studies`` is their number.
 
     PostgreSQL says what its files hold, free space included (VACUUM first for a fair figure); SQLite what its
     pages hold.

@@ -131,8 +131,9 @@ class Objects:
         return found
 
     def marks(self, tx: Tx, keys: Collection[RecordKey]) -> list[tuple[int, int, str, int]]:
-        """(record, hash, status, when updated) of every object of these patient records: what changes when
-        they do.
+        """(record, hash, status, when updated) of every object of these patient records.
+
+        What changes when they do.
         """
         found: list[tuple[int, int, str, int]] = []
         for part in chunks(keys):

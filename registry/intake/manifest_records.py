@@ -112,8 +112,10 @@ def identified(found: Iterable[Identifier], registered: Sequence[Identifier]) ->
 
 
 def _zoned(built: StudyTime, entry: StudyRecord, manifest: Manifest) -> StudyTime:
-    """The study's time; where the site's zone is not the region's, in the offset that the manifest
-    declares."""
+    """The study's time.
+
+    Where the site's zone is not the region's, in the offset that the manifest declares.
+    """
     declared, registered = manifest.time.zone, entry.time.interval()
     if built.zone_source == "tag" or not declared or zone_offset(built) == declared or registered is None:
         return built

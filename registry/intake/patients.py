@@ -179,8 +179,10 @@ class PatientIntake:
 
 
 def _narrowed(adt: Adt, local: Identifier, nationals: tuple[Identifier, ...]) -> Patient:
-    """The patient under ``local`` with national numbers only: other local numbers never join anything (D3).
-    An outside study keeps the number it came with."""
+    """The patient under ``local`` with national numbers only.
+
+    Other local numbers never join anything (D3). An outside study keeps the number it came with.
+    """
     patient = adt.patient(local)
     original = number_of(patient)[1]
     return replace(

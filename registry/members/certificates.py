@@ -33,8 +33,9 @@ class SystemCertificate:
 
 
 class OwnCertificates:
-    """``people.pem`` (server only, names hosts) and ``gateway.pem`` (both ways, names the gateway), each key
-    and chain in one.
+    """``people.pem`` and ``gateway.pem``, each key and chain in one.
+
+    People's is for servers only and names hosts; the gateway's is both ways and names the gateway.
 
     Args:
         folder: For the files (the registry's ``tls`` folder).

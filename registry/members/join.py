@@ -1,5 +1,6 @@
-"""Joining: one HTTPS request under the invitation's pin, before the node has a certificate (D18, security.md
-1.1).
+"""Joining, before the node has a certificate (D18).
+
+One HTTPS request under the invitation's pin.
 
 ``GET /join`` gives the trust bundle, which the node holds against the pin; ``POST /join`` spends the
 invitation.

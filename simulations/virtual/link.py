@@ -1,5 +1,6 @@
-"""The members' link without gRPC: its stubs and servicers over connections in memory, one connection for each
-call.
+"""The members' link without gRPC.
+
+Its stubs and servicers over connections in memory, one connection for each call.
 
 The shapes are those of ``grpc.aio`` (that is the seam); what passes is protobuf's bytes in frames of our own:
 a length of four bytes, then a kind (``h`` method and metadata, ``m`` message, ``e`` no more messages, ``s``

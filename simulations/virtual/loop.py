@@ -51,8 +51,9 @@ class _Jump:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Single-threaded, without sockets; connections are those of its
-    :class:`~simulations.virtual.network.Network`.
+    """Single-threaded, without sockets.
+
+    Connections are those of its :class:`~simulations.virtual.network.Network`.
     """
 
     network: LoopNetwork

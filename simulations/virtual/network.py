@@ -1,5 +1,6 @@
-"""Connections in memory: ordered bytes between two protocols, with a delay, back pressure, and cuts at any
-byte.
+"""Connections in memory.
+
+Ordered bytes between two protocols, with a delay, back pressure, and cuts at any byte.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What happened when, as lines that two runs can be compared by: acts by their names, never bytes, keys or
-signatures.
+"""What happened when, as lines that two runs can be compared by.
+
+Acts by their names, never bytes, keys or signatures.
 """
 
 from __future__ import annotations

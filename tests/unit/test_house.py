@@ -160,6 +160,17 @@ def test_what_the_type_checker_is_told_to_pass_over_says_why() -> None:
     assert {_named(path) for path in _production() if bare.search(path.read_text("utf-8"))} == UNEXPLAINED
 
 
+def test_a_docstring_says_in_its_first_line_what_it_is_about() -> None:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    wrapped = set()
+    for path in _production():
+        for node in (n for n in ast.walk(_parsed(path)) if isinstance(n, kinds)):
+            summary = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            if "\n" in summary:
+                wrapped.add(f"{_named(path)}: {summary}")
+    assert wrapped == set()
+
+
 def _methods(made: ast.ClassDef) -> set[str]:
     functions = (f for f in made.body if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef))
     # which rooms have too

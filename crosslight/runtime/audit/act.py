@@ -126,8 +126,9 @@ class Act:
         self.outcome = counted(kind, **counts)
 
     def gave(self, number: int, what: str, *, of: int | None = None) -> None:
-        """How many of what was asked were given, or taken: of three documents one is ``partial 1 documents, 3
-        in all``.
+        """How many of what was asked were given, or taken.
+
+        Of three documents one is ``partial 1 documents, 3 in all``.
         """
         whole = {} if of is None else {IN_ALL: of}
         kind: OutcomeKind = "ok" if of is None or number >= of else "partial" if number else "refused"

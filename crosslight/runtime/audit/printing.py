@@ -58,8 +58,10 @@ class Opening:
 
 
 def openings(entries: Iterable[Audited]) -> list[Opening]:
-    """Newest first: acts of one person, face, kind and decision on the same patients and studies, none
-    :data:`APART_MINUTES` after the one before."""
+    """Acts of one person on the same patients and studies, together as one opening; newest first.
+
+    Those alike in face, kind and decision, none :data:`APART_MINUTES` after the one before.
+    """
     opened: list[Opening] = []
     current: dict[tuple[str, ...], Opening] = {}
     for entry in entries:
@@ -94,8 +96,9 @@ def acted(entry: Audited) -> str:
 
 
 def audit_table(entries: Iterable[Audited], title: str = "") -> Table:
-    """Entries of :meth:`AuditLog.select` for people: who, why, what and how it ended, newest first, times in
-    UTC.
+    """Entries of :meth:`AuditLog.select` for people, newest first, times in UTC.
+
+    Who, why, what and how it ended.
 
     Three columns, so that it can be read in 80; names from outside are text, never markup.
     """

@@ -1,5 +1,6 @@
-"""Many rows in one PostgreSQL statement: each column travels as one binary array, unpacked there by
-``unnest``.
+"""Many rows in one PostgreSQL statement.
+
+Each column travels as one binary array, unpacked there by ``unnest``.
 
 Only what stores need: whole numbers, text and bytes, any of them NULL. The wire form is that of
 ``array_send`` (PostgreSQL's ``arrayfuncs.c``): dimensions, a flag for NULLs, the element's type, then each

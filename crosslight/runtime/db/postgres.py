@@ -44,8 +44,9 @@ _LIST = re.compile(r"IN \(\?(?:,\?)*\)")
 
 
 class _Statement:
-    """A statement in PostgreSQL's words: an IN list is one array, so that its text, and its plan, do not
-    depend on its length.
+    """A statement in PostgreSQL's words.
+
+    An IN list is one array, so that its text, and its plan, do not depend on its length.
     """
 
     __slots__ = ("_lists", "sql")

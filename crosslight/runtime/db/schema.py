@@ -22,9 +22,7 @@ _NAME = re.compile(r"(\d{4})_[a-z0-9_]+(?:\.(sqlite|postgres))?\.sql\Z")
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """What this code knows: its newest delta, and the oldest code that can still use a database it has
-    upgraded.
-    """
+    """What this code knows: its newest delta, and the oldest code that can use what it upgraded."""
 
     component: str
     schema: int

@@ -51,8 +51,9 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an engine differs where that is a store's business: each store asks for what it means, none for an
-    engine's name.
+    """How an engine differs where that is a store's business.
+
+    Each store asks for what it means, none for an engine's name.
 
     Attributes:
         name: Which of the ``deltas/`` are for it.
@@ -123,8 +124,9 @@ class Tx(Protocol):
         ...
 
     def weigh(self, rows: int) -> None:
-        """Say that something dear will be made of so many rows, before it is: near readings that find much go
-        to a thread.
+        """Say that something dear will be made of so many rows, before it is.
+
+        Near readings that find much go to a thread.
         """
         ...
 
@@ -176,15 +178,17 @@ class Db(Protocol):
         ...
 
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
-        """As ``read``, of what is mostly short: an embedded database runs it in the caller's own thread, on
-        the event loop. What takes more ``steps``, would wait for a lock, or weighs more than
-        :data:`NEAR_ROWS`, is begun again in a reader's thread, and beyond :data:`READ_ROWS` in the lane of
-        :meth:`read_wide`: ``fn`` may run three times."""
+        """As ``read``, of what is mostly short.
+
+        An embedded database runs it in the caller's own thread, on the event loop. What takes more
+        ``steps``, would wait for a lock, or weighs more than :data:`NEAR_ROWS`, is begun again in a
+        reader's thread, and beyond :data:`READ_ROWS` in the lane of :meth:`read_wide`: ``fn`` may run three
+        times.
+        """
         ...
 
     async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
-        """As ``read``, of what may read much: in a lane of its own, so that it holds up only its like, and
-        within bounds.
+        """As ``read``, of what may read much: bounded, and in a lane where it holds up only its like.
 
         Raises:
             StorageError: beyond :data:`WIDE_STEPS` or :data:`WIDE_S`.
@@ -239,8 +243,9 @@ def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
 
 
 def translated(error: BaseException, kind: type[BaseException] = sqlite3.DatabaseError) -> BaseException:
-    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it
-    now, or is broken.
+    """The engine's own error as ours, where it is of the ``kind`` that says so.
+
+    The database could not do it now, or is broken.
 
     What breaks a rule of the tables is a fault of the program and stays as it is.
     """

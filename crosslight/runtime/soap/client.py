@@ -87,8 +87,9 @@ class SoapReply:
 
 
 class StreamPart:
-    """One part of a streamed answer: read its ``chunks`` before asking for the next part (what is unread is
-    skipped).
+    """One part of a streamed answer.
+
+    Read its ``chunks`` before asking for the next part: what is unread is skipped.
     """
 
     def __init__(self, begin: XopPartBegin, stream: SoapStream) -> None:

@@ -1,2 +1,1 @@
-"""DICOM headers, manifests, DICOM JSON, the QIDO grammar and multipart bodies (PS3.3, PS3.5, PS3.10,
-PS3.18)."""
+"""DICOM headers, manifests, JSON, the QIDO grammar, multipart (PS3.3, PS3.5, PS3.10, PS3.18)."""

@@ -40,8 +40,9 @@ def entry(resource: Resource | Rendered, base: str, mode: Mode) -> Entry:
 
 
 def outcome_entry(outcome: Resource, correlation: str) -> Entry:
-    """The entry of what an answer says of itself: nothing that can be read again, so its name is the
-    correlation's UUID.
+    """The entry of what an answer says of itself.
+
+    Nothing that can be read again, so its name is the correlation's UUID.
     """
     bare = correlation.replace("-", "").lower()
     named = uuid.UUID(hex=bare) if _HEX.match(bare) else uuid.uuid5(uuid.NAMESPACE_OID, correlation)

@@ -111,8 +111,9 @@ class HoldingFacts:
 
 
 def identifiers_of(person: PersonFacts) -> tuple[Identifier, ...]:
-    """The domain id, every valid national number, every local id and original number of an outside study,
-    each once.
+    """Every number that names the patient, each once.
+
+    The domain id, valid national numbers, local ids and original numbers of outside studies.
     """
     identifiers = {person.domain_id: None}
     for record in person.records:

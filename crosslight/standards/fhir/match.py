@@ -1,5 +1,6 @@
-"""Whether a holding meets a criterion: the meaning of each ImagingStudy search parameter, on facts rather
-than JSON.
+"""Whether a holding meets a criterion: the meaning of each ImagingStudy search parameter.
+
+On facts rather than JSON.
 
 An index may narrow by what it has; these rules decide.
 """
@@ -77,8 +78,9 @@ def uid_is(value: Value, uid: str) -> bool:
 
 
 def body_site_is(value: Value, term: str) -> bool:
-    """Whether a token value names a BodyPartExamined term: by the term, or by its SNOMED CT code, which
-    answers show.
+    """Whether a token names a BodyPartExamined term: by the term, or its SNOMED CT code.
+
+    Answers show that code.
     """
     known = BODY_SITES.get(term.strip().upper())
     return token_is(value, term, ("",), ignore_case=True) or (

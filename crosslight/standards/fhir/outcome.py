@@ -58,8 +58,10 @@ def operation_outcome(issues: Iterable[Issue], *, key: str = "") -> Resource:
 
 
 def error_outcome(error: CrosslightError, *, correlation: str = "") -> Resource:
-    """An error of ours: what in details, why and what to do in diagnostics, where as expression or
-    location."""
+    """An error of ours as OperationOutcome.
+
+    What in details, why and what to do in diagnostics, where as expression or location.
+    """
     code = error.fhir_code
     if code == "exception":
         code = _BY_STATUS.get(error.http_status, code)

@@ -1,5 +1,6 @@
-"""Systems, codes and extension addresses of the FHIR face, each with its source, and how authorities become
-systems.
+"""Systems, codes and extension addresses of the FHIR face, each with its source.
+
+And how authorities become systems.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ def dumps(value: Any, *, pretty: bool = False) -> bytes:
 
 
 def text(value: str) -> str | None:
-    """``value`` unchanged, or None where FHIR has no string for it (R4 2.24.0.1: never empty, never only
-    whitespace).
+    """``value`` unchanged, or None where FHIR has no string for it.
+
+    Never empty, never only whitespace (R4 2.24.0.1).
     """
     return value if value.strip() else None
 
@@ -36,8 +37,9 @@ def prune(value: Resource) -> Resource:
 
 
 def versioned(resource: Resource, *, stem: str, updated: datetime | None) -> Resource:
-    """``resource`` with ``meta`` first after its id: versionId is ``stem`` and a hash of all that this answer
-    shows (D12).
+    """``resource`` with ``meta`` first after its id.
+
+    versionId is ``stem`` and a hash of all that this answer shows (D12).
     """
     view = hashlib.sha256(orjson.dumps(resource)).hexdigest()[:12]
     meta: Resource = {"versionId": f"{stem}.{view}"}

@@ -1,5 +1,6 @@
-"""General acknowledgements, original mode (HL7 v2.3.1 2.13): AA accepted, AE error in the message, AR
-rejected.
+"""General acknowledgements, original mode (HL7 v2.3.1 2.13).
+
+AA accepted, AE error in the message, AR rejected.
 
 AR with code 207 means that *we* could not take it now: the sender may repeat it. Any other AE or AR is final.
 """

@@ -1,5 +1,6 @@
-"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47 (ITI TF-2 3.8; HL7 v2.3.1, later versions
-read too).
+"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47.
+
+ITI TF-2 3.8; HL7 v2.3.1, later versions are read too.
 
 A28 and A31, by which patient administration systems add and change a person without a visit (ITI-30), are
 read as A04 and A08.
@@ -302,8 +303,10 @@ def _xpn(name: PersonName) -> str:
 
 
 def feed_message(patient: Patient, header: MessageHeader, event: str = "A08") -> Adt:
-    """The feed of ``patient`` under its own authority, national numbers as further repetitions of PID-3
-    (D4)."""
+    """The feed of ``patient`` under its own authority.
+
+    National numbers are further repetitions of PID-3 (D4).
+    """
     return Adt(
         header=header,
         event=event,

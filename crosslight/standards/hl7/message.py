@@ -259,8 +259,10 @@ def _codec(data: bytes) -> str:
 
 
 def _undeclared(data: bytes) -> tuple[str, str]:
-    """Octets above 127 without a declaration: UTF-8 where they are that, else Latin-1, as most senders
-    mean."""
+    """Octets above 127 without a declaration: UTF-8 where they are that, else Latin-1.
+
+    As most senders mean.
+    """
     try:
         return "utf-8", data.decode("utf-8")
     except UnicodeDecodeError:
@@ -287,10 +289,11 @@ def escape(text: str) -> str:
 
 
 def render(segments: list[list[str]]) -> bytes:
-    """A message of ready fields (each built with :func:`escape`), in UTF-8, segments ended by a carriage
-    return.
+    """A message of ready fields, in UTF-8, segments ended by a carriage return.
 
-    MSH is given as ``["MSH", "^~\\\\&", …]``: MSH-1 is the separator.
+    Each field was built with :func:`escape`.
+
+    MSH is given as ``["MSH", "^~\\&", …]``: MSH-1 is the separator.
     """
     return "".join("|".join(_trimmed(fields)) + "\r" for fields in segments).encode("utf-8")
 

@@ -30,8 +30,9 @@ SOMETHING_WRONG = CANNOT_UNDERSTAND | 0x211  # of the Cxxx range, which is ours 
 
 
 class Store:
-    """Takes objects into the archive, in the upper layer's thread: its caller sends nothing more until it has
-    the answer.
+    """Takes objects into the archive, in the upper layer's thread.
+
+    Its caller sends nothing more until it has the answer.
 
     Args:
         holdings: Where they go.

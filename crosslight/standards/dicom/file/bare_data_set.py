@@ -1,5 +1,6 @@
-"""Data sets that are no Part 10 files: neither preamble nor file meta says how they are coded, their first
-elements do.
+"""Data sets that are no Part 10 files.
+
+Neither preamble nor file meta says how they are coded, their first elements do.
 
 Old archives and ACR-NEMA exports write them. Nothing is guessed: what is taken for a data set begins with
 ascending elements of group 0008 whose value representations (explicit) or lengths (implicit) are what PS3.6

@@ -1,5 +1,6 @@
-"""Text of DICOM values in every Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1), ISO 2022 code
-extensions included.
+"""Text of DICOM values in every Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1).
+
+ISO 2022 code extensions are included.
 
 Never fails: a byte that its character set does not know becomes U+FFFD, an unknown set is read as UTF-8 or
 else Latin-1.

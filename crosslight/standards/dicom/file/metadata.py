@@ -149,9 +149,7 @@ class _Reader:
 
 
 def doubtful(raw: bytes, how: Charset, values: list[Any]) -> bool:
-    """Whether text with octets above 127 may read wrongly: of a set that is not known, or not the one that is
-    said.
-    """
+    """Whether text with octets above 127 may read wrongly: its set is not known, or not the one said."""
     if how[0] in UNSURE:
         return how[0] == "unknown" or not is_utf8(raw)
     return any(

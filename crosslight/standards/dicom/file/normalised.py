@@ -1,5 +1,7 @@
-"""An object as other software reads it with ease: the same elements without what was noted (``verdict.py``),
-and lengths for all sequences, so that a reader can pass over those it does not need.
+"""An object as other software reads it with ease.
+
+The same elements without what was noted (``verdict.py``), and lengths for all sequences, so that a reader
+can pass over those it does not need.
 
 For decoders only, in memory: what is kept and given out stays as it was received. Every sequence is closed
 once, every element has a VR that PS3.5 knows, none stands twice, and compressed Pixel Data has its delimiter.
@@ -80,8 +82,9 @@ class _Writer:
             self._measured(start)
 
     def _measured(self, start: int) -> None:
-        """Set the length that stands before ``start`` to what has been written since: readers may then pass
-        over it.
+        """Set the length that stands before ``start`` to what has been written since.
+
+        Readers may then pass over it.
         """
         self.out[start - 4 : start] = self.u32(len(self.out) - start)
 

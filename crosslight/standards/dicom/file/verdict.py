@@ -1,5 +1,6 @@
-"""What the reader says of an object: why it was refused, or what was tolerated in it (a closed list, kept
-with the object).
+"""What the reader says of an object: why it was refused, or what was tolerated in it.
+
+What was tolerated is a closed list, kept with the object.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The walk over one buffer, element by element: what :func:`~crosslight.standards.dicom.file.walk.walk` sets
-out to do.
+"""The walk over one buffer, element by element.
+
+What :func:`~crosslight.standards.dicom.file.walk.walk` sets out to do.
 """
 
 from __future__ import annotations
@@ -255,8 +256,11 @@ class Walker:
     def _of_unknown_vr(
         self, tag: int, value: int, stop: int, depth: int, undefined: bool
     ) -> tuple[list[Item] | Aside | None, int]:
-        """UN of undefined length, or of a known sequence: implicit little endian (PS3.5 6.2.2 note 2,
-        CP-246). Some writers put explicit items there, some anything at all, which its length passes over."""
+        """UN of undefined length, or of a known sequence: implicit little endian.
+
+        PS3.5 6.2.2 note 2, CP-246. Some writers put explicit items there, some anything at all, which its
+        length passes over.
+        """
         refusal: Refused | None = None
         for implicit in (True, False) if self.little else ():
             held_before, notes = self.held, set(self.notes)
@@ -338,9 +342,7 @@ class Walker:
         return pos + 8
 
     def _fragments(self, pos: int, end: int, depth: int) -> tuple[int, int]:
-        """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5
-        A.4).
-        """
+        """Length of an encapsulated value's fragments, and where the next element begins (PS3.5 A.4)."""
         data, head, start = self.data, self.implicit_head, pos
         for count in range(self.limits.max_fragments):
             if pos + 8 > end or (data[pos] != 0xFE and self.tail.begins(pos, end)):

@@ -70,8 +70,9 @@ class FrameLayout:
         return replace(self, offset=self.offset + by if self.offset else 0, spans=spans)
 
     def cut(self, frame: int, data: bytes) -> bytes:
-        """``data`` of ``spans_of(frame)`` as the frame alone: 1-bit frames are moved to a byte border (PS3.5
-        8.2).
+        """``data`` of ``spans_of(frame)`` as the frame alone.
+
+        1-bit frames are moved to a byte border (PS3.5 8.2).
         """
         shift = ((frame - 1) * self.frame_bits) % 8 if self.kind == "native" else 0
         if not shift:
@@ -182,8 +183,9 @@ def _fragments(source: BinaryIO, at: int) -> tuple[list[Span], list[int]]:
 def _group(
     source: BinaryIO, fragments: Sequence[Span], offsets: Sequence[int], frames: int
 ) -> tuple[tuple[Span, ...], ...]:
-    """Fragments of each frame (PS3.5 A.4): by the offset table, one for one, or by the marker that ends a
-    code stream.
+    """Fragments of each frame (PS3.5 A.4).
+
+    By the offset table, one for one, or by the marker that ends a code stream.
 
     Fragments without content behind those of the last frame are none.
     """

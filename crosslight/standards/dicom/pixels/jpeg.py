@@ -1,5 +1,6 @@
-"""JPEG that Pillow does not read, by libjpeg-turbo (imagecodecs): Lossless, and Extended with 12 bits (PS3.5
-8.2.1).
+"""JPEG that Pillow does not read, by libjpeg-turbo (imagecodecs; PS3.5 8.2.1).
+
+Lossless, and Extended with 12 bits.
 
 A plugin of pydicom's decoders. Like all decoding it runs only inside ``Workers.run_bounded`` (D27), and is
 imported there, when the first such frame comes.
@@ -24,8 +25,10 @@ def is_available(uid: str) -> bool:
 
 
 def _decode_frame(src: bytes, runner: Any) -> bytes:
-    """One frame, as it was coded: no colour is converted (lossless JPEG carries none that would have to
-    be)."""
+    """One frame, as it was coded: no colour is converted.
+
+    Lossless JPEG carries none that would have to be.
+    """
     import imagecodecs
 
     image = imagecodecs.jpeg8_decode(src)

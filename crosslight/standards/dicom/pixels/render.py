@@ -188,8 +188,11 @@ def _grey(
 
 
 def _distinct(pixels: npt.NDArray[Any], *, every: bool) -> npt.NDArray[Any] | None:
-    """The values that stand in ``pixels`` (``every``: none that does not), where they are few beside the
-    pixels: what is done to a value is then done once. None: do it to each pixel."""
+    """The values that stand in ``pixels``, or None: do what is to be done to each pixel.
+
+    Given where they are few beside the pixels: what is done to a value is then done once. ``every``: none
+    that does not stand there.
+    """
     if pixels.dtype.kind not in "iu" or pixels.itemsize > 2 or not pixels.size:
         return None
     low, high = int(pixels.min()), int(pixels.max())
@@ -294,8 +297,10 @@ def _table(item: pydicom.Dataset, values: Grey) -> Grey:
 
 
 def _range_of(ds: pydicom.Dataset, values: Grey) -> tuple[float, float]:
-    """What is black and white without a window: smallest and largest value, padding left out
-    (C.7.5.1.1.2)."""
+    """Black and white without a window: smallest and largest value.
+
+    Padding is left out (C.7.5.1.1.2).
+    """
     padding = ds.get("PixelPaddingValue")
     if isinstance(padding, int) and not ds.get("ModalityLUTSequence"):
         mapped = padding * float(ds.get("RescaleSlope") or 1) + float(ds.get("RescaleIntercept") or 0)

@@ -1,5 +1,6 @@
-"""The imaging manifest: an XDS-I.b Key Object Selection document of a study (PS3.3 A.35.4, PS3.16 TID 2010;
-RAD TF-3 4.68).
+"""The imaging manifest: an XDS-I.b Key Object Selection document of a study.
+
+PS3.3 A.35.4, PS3.16 TID 2010; RAD TF-3 4.68.
 
 Writes the one kind that we publish, titled (113030, DCM, "Manifest"), with an encoder of its own: the same
 input gives the same bytes, and thousands of references cost milliseconds. Reading is in ``kos_read``, named
@@ -146,8 +147,9 @@ def _other_ids(patient: Patient) -> bytes:
 
 
 def _requests(record: StudyRecord) -> bytes:
-    """ReferencedRequestSequence (PS3.3 C.17.6.2): accessions and placer orders, side by side in the order
-    given.
+    """ReferencedRequestSequence (PS3.3 C.17.6.2): accessions and placer orders, in the order given.
+
+    They stand side by side.
     """
     n = max(len(record.accessions), len(record.orders))
     none = Identifier("")
@@ -250,9 +252,7 @@ def zone_offset(time: StudyTime) -> str:
 
 
 def _in_zone(moment: datetime, offset: str) -> datetime:
-    """``moment`` in the zone that (0008,0201) declares for every date and time of the object (PS3.3
-    C.12.1.1.8).
-    """
+    """``moment`` in the zone that (0008,0201) declares for the whole object (PS3.3 C.12.1.1.8)."""
     if not offset:
         return moment.astimezone(UTC)
     delta = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))

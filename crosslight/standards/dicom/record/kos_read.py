@@ -1,5 +1,6 @@
-"""Reading Key Object Selection documents: manifests, rejection notes, and any other (PS3.3 A.35.4; RAD TF-3
-4.68).
+"""Reading Key Object Selection documents (PS3.3 A.35.4; RAD TF-3 4.68).
+
+Manifests, rejection notes, and any other.
 
 Liberal: signed and MADO manifests are read too. Does not decide what a note or a returning manifest means for
 an archive (D16).

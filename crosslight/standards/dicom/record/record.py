@@ -121,9 +121,7 @@ class Claim:
     namespace: str
 
     def foreign(self, rules: RecordRules) -> bool:
-        """Whether another organisation issued it: it names an issuer that is neither the member nor a
-        national one.
-        """
+        """Whether another organisation issued it: its issuer is neither the member nor a national one."""
         return bool(self.authority or self.namespace) and self.authority not in (*rules.own, *rules.nationals)
 
 
@@ -227,29 +225,34 @@ def _label(authority: str, rules: RecordRules) -> str:
 
 
 def unidentified(study_uid: str, said: str = "") -> str:
-    """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each
-    study, so that it can be published (D4) and joins nobody else's. ``said`` is what they give that is no id:
-    see :func:`unidentified_range`."""
+    """The local id of a patient whose objects give none: one for each study.
+
+    An unknown trauma patient, a phantom. So the study can be published (D4) and joins nobody else's.
+    ``said`` is what they give that is no id: see :func:`unidentified_range`.
+    """
     return f"NOID-{_hashed(said, 12)}{_hashed(study_uid, 8)}" if said else f"NOID-{_hashed(study_uid, 20)}"
 
 
 def unidentified_range(said: str) -> tuple[str, str]:
-    """The first and the last local id that :func:`unidentified` can give for what objects give and is no
-    id."""
+    """First and last local id that :func:`unidentified` can give for what objects say in place of one."""
     start = f"NOID-{_hashed(said.strip(), 12)}"
     return start.ljust(25, "0"), start.ljust(25, "F")
 
 
 def outside(claim: Claim, study_uid: str) -> str:
-    """The local id of a patient whose number is another organisation's: one for each study, because what a
-    disc says of its issuer cannot be checked. The original number finds it: see :func:`outside_range`."""
+    """The local id of a patient whose number is another organisation's: one for each study.
+
+    What a disc says of its issuer cannot be checked. The original number finds it: see
+    :func:`outside_range`.
+    """
     issuer = claim.authority or claim.namespace.casefold()
     return f"OUTSIDE{_hashed(claim.value, 12)}{_hashed(issuer, 8)}{_hashed(study_uid, 8)}"
 
 
 def outside_range(number: Identifier) -> tuple[str, str]:
-    """The first and the last local id that :func:`outside` can give for an original number, of any issuer
-    where it names none.
+    """The first and last local id that :func:`outside` can give for an original number.
+
+    Of any issuer where it names none.
 
     All have one length and hold digits and capitals only, so that they are in the same order for every
     collation.

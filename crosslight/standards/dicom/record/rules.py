@@ -1,5 +1,6 @@
-"""How a member reads its objects: rules for ``record.py``, apart from the reader, so that a configuration can
-name them.
+"""How a member reads its objects: rules for ``record.py``.
+
+Apart from the reader, so that a configuration can name them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRules:
-    """How this member reads patients, issuers and times: configuration, and what the region said when it
-    joined.
+    """How this member reads patients, issuers and times.
+
+    From its configuration, and what the region said when it joined.
 
     Args:
         authority: The member's own patient authority (OID); numbers that name no issuer are under it.

@@ -82,8 +82,7 @@ ANYTHING = (MediaRange("*/*"),)
 
 
 def parse_accept(headers: Iterable[str], query: str = "") -> tuple[MediaRange, ...]:
-    """The media ranges of Accept headers and of the ``accept`` query parameter (8.3.3.1), which comes before
-    them.
+    """The media ranges of Accept headers, and first of the ``accept`` query parameter (8.3.3.1).
 
     Elements that cannot be read are left out; nothing readable at all means that anything is welcome.
     """

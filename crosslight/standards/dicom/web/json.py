@@ -28,9 +28,7 @@ _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 @lru_cache(maxsize=4096)
 def tag_of(name: str) -> str | None:
-    """The tag (``0020000D``) that a keyword or tag names, or None for what the dictionary does not know
-    (PS3.6).
-    """
+    """The tag (``0020000D``) of a keyword or tag; None if the dictionary does not know it (PS3.6)."""
     if _TAG.match(name):
         tag = int(name, 16)
         return f"{tag:08X}" if keyword_for_tag(tag) else None

@@ -151,8 +151,9 @@ def _moment_matches(match: Match, row: Mapping[str, Any]) -> bool:
 
 
 def _plain(text: str, vr: str) -> str:
-    """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, and ISO dates, as PS3.5
-    writes them.
+    """Dates and times in the ACR-NEMA or ISO form, as PS3.5 writes them.
+
+    ``YYYY.MM.DD`` and ``HH:MM:SS`` are in old objects.
     """
     if vr == "DA":
         return text.replace(".", "").replace("-", "")
@@ -160,9 +161,7 @@ def _plain(text: str, vr: str) -> str:
 
 
 def bounds(text: str, vr: str) -> tuple[str, str]:
-    """The first and last moment that a text of less than full precision stands for, as comparable text (D22:
-    no zones).
-    """
+    """First and last moment of a text of less than full precision, comparable (D22: no zones)."""
     text = _plain(text, vr)
     if vr == "DA":
         return text, text

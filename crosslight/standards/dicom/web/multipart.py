@@ -1,5 +1,6 @@
-"""multipart/related bodies (RFC 2046, RFC 2387; PS3.18 8.6.1.2): a writer that knows its length, and a
-bounded reader.
+"""multipart/related bodies (RFC 2046, RFC 2387; PS3.18 8.6.1.2).
+
+A writer that knows its length, and a bounded reader.
 
 Sans-IO. The writer gives the bytes between the parts and the exact length of the whole; whoever has the
 parts' bytes sends them. The reader is fed chunks and gives events; it never holds more than one chunk and a

@@ -1,5 +1,6 @@
-"""Query parameters of DICOMweb that are no matching keys (PS3.18 8.3): those not supported are ignored, with
-a warning.
+"""Query parameters of DICOMweb that are no matching keys (PS3.18 8.3).
+
+Those not supported are ignored, with a warning.
 
 Only what narrows nothing may be ignored: the standard's own names, and names that begin with ``_`` (cache
 busters). Any other name may be a misspelt key, and is refused where it is asked for.

@@ -230,9 +230,7 @@ def _is_private(name: str) -> bool:
 
 
 def _is_creator(name: str) -> bool:
-    """Whether it is the tag of a private creator: it says whose the private attributes of ``includefield``
-    are (8.3.4.3).
-    """
+    """Whether it is a private creator's tag: it says whose ``includefield``'s are (PS3.18 8.3.4.3)."""
     return bool(_CREATOR.match(name))
 
 
@@ -338,8 +336,9 @@ def _temporal(name: str, text: str, vr: str) -> tuple[Kind, tuple[str, ...], str
 
 
 def matches(query: QidoQuery, row: Mapping[str, Any]) -> bool:
-    """Whether every key of ``query`` matches ``row``, a DICOM JSON object with the attributes of its level
-    and above.
+    """Whether every key of ``query`` matches ``row``.
+
+    A DICOM JSON object with the attributes of its level and those above.
 
     A study without a date that can be read matches every date and time: it is never hidden by one (D22).
     """

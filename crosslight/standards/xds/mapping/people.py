@@ -1,6 +1,4 @@
-"""sourcePatientInfo and authors: demographics and organisations as HL7 v2 fields in XDS (ITI TF-3 4.2.3.2.23,
-4.2.3.1.7).
-"""
+"""sourcePatientInfo and authors as HL7 v2 fields in XDS (ITI TF-3 4.2.3.2.23, 4.2.3.1.7)."""
 
 from __future__ import annotations
 
@@ -91,16 +89,18 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
 
 
 def with_whole_name(patient: Patient, found: PersonName) -> Patient:
-    """``patient`` with its name as its objects write it, where a slot says the same of both: a slot cuts
-    names that are long.
+    """``patient`` with its name as its objects write it, where a slot says the same of both.
+
+    A slot cuts names that are long.
     """
     whole = replace(patient, name=found)
     return whole if source_patient_info(whole) == source_patient_info(patient) else patient
 
 
 def xon(name: str, code: str = "", authority: str = "") -> str:
-    """An organisation as XON (ITI TF-3 4.2.3.1.7): its name, and its code (XON.10) where that has an
-    authority (XON.6).
+    """An organisation as XON (ITI TF-3 4.2.3.1.7).
+
+    Its name, and its code (XON.10) where that has an authority (XON.6).
 
     A name that leaves no room for the code is cut.
     """

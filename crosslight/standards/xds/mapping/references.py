@@ -50,8 +50,9 @@ def study_uid_of(references: Iterable[str]) -> str:
 
 
 def comparable(reference: str) -> str:
-    """What two references are compared by: the exact string, but a study UID without the authority that some
-    senders add.
+    """What two references are compared by: the exact string.
+
+    A study UID goes without the authority that some senders add.
     """
     if not reference.rstrip("^").endswith(CXI_STUDY_UID):
         return reference

@@ -50,8 +50,9 @@ def parse_dtm(text: str) -> datetime | None:
 
 
 def study_time(start: str, stop: str, zone: str) -> StudyTime:
-    """The text that a study began with, as far as an entry tells: local to ``zone`` (IANA), as precise as
-    start and stop say.
+    """The text that a study began with, as far as an entry tells.
+
+    Local to ``zone`` (IANA), as precise as start and stop say.
 
     The study's own text and zone come with enrichment (D17).
     """

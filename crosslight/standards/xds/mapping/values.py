@@ -76,8 +76,9 @@ def type_code(text: str) -> Code:
 
 
 def codes_of(record: StudyRecord, table: Iterable[ProcedureCodes]) -> tuple[Code, Code]:
-    """typeCode and confidentialityCode of a study: what its procedure says (RAD TF-3 4.68.4.1.2.3), else
-    18748-4 and N.
+    """typeCode and confidentialityCode of a study.
+
+    What its procedure says (RAD TF-3 4.68.4.1.2.3), else 18748-4 and N.
     """
     kind, confidentiality = "", ""
     for row in table:
@@ -143,8 +144,9 @@ def body_site_code(term: str) -> Code | None:
 
 
 def modality_of(code: Code) -> str:
-    """The modality of an eventCode, '' for another kind: a code string, which DCM's own codes (six digits)
-    are not.
+    """The modality of an eventCode, '' for another kind.
+
+    A code string, which DCM's own codes (six digits) are not.
     """
     return code.value if code.scheme in (DCM_OID, DICOM_UIDS_OID) and _MODALITY.match(code.value) else ""
 

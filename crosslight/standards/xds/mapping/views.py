@@ -1,5 +1,6 @@
-"""A Publication as DocumentEntry, SubmissionSet and associations, and back (RAD TF-3 4.68, ITI TF-3 4.3.1;
-D6).
+"""A Publication as DocumentEntry, SubmissionSet and associations, and back.
+
+RAD TF-3 4.68, ITI TF-3 4.3.1; D6.
 
 The views have the form in which a source submits; :func:`registered` adds what a registry answers with. What
 a submitter said otherwise than the views would is kept in ``Publication.extras`` (:func:`extras_of`), member
@@ -54,8 +55,9 @@ def document_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
 def _plain_entry(
     publication: Publication, patient_cx: str, status: str = "", home: str = ""
 ) -> DocumentEntry:
-    """``status`` and ``home`` are a registry's, which then answers logical id and version too
-    (:func:`registered`).
+    """The DocumentEntry alone; ``status`` and ``home`` are a registry's.
+
+    Which then answers logical id and version too (:func:`registered`).
     """
     record, manifest, source = publication.record, publication.manifest, publication.source
     start, stop = service_times(record.time)

@@ -40,9 +40,7 @@ def is_key_object(entry: DocumentEntry) -> bool:
 
 
 def is_manifest(entry: DocumentEntry) -> bool:
-    """Whether an entry is taken for a study's manifest when it is registered: KOS by its format, and it names
-    one study.
-    """
+    """Whether an entry is registered as a study's manifest: KOS by its format, naming one study."""
     return is_key_object(entry) and study_uid_of(entry.reference_ids) != ""
 
 

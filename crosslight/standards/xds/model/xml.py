@@ -1,5 +1,6 @@
-"""Untrusted XML in, escaped XML out: the bounds of every SOAP message (SOAP 1.2 part 1, 5: no DTD), and
-namespaces.
+"""Untrusted XML in, escaped XML out.
+
+The bounds of every SOAP message (SOAP 1.2 part 1, 5: no DTD), and namespaces.
 
 Knows nothing of SOAP or ebRIM.
 """

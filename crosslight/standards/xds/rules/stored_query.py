@@ -284,8 +284,9 @@ def quoted(value: str) -> str:
 
 
 def quoted_list(values: Iterable[str]) -> tuple[str, ...]:
-    """Values of a multi-valued parameter, one rim:Value each, so that none grows beyond the schema's 256
-    characters.
+    """Values of a multi-valued parameter, one rim:Value each.
+
+    So none grows beyond the schema's 256 characters.
     """
     return tuple(f"({quoted(value)})" for value in values)
 

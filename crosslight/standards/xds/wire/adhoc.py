@@ -1,5 +1,7 @@
-"""query:AdhocQueryRequest and Response (ITI TF-2 3.18.4): the messages, not the meaning of their
-parameters."""
+"""query:AdhocQueryRequest and Response (ITI TF-2 3.18.4).
+
+The messages, not the meaning of their parameters.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""MTOM/XOP over multipart/related (SOAP 1.2 MTOM, XOP 1.0, RFC 2387, RFC 2046): read incrementally, written
-in pieces. Pure.
+"""MTOM/XOP over multipart/related: read incrementally, written in pieces. Pure.
+
+SOAP 1.2 MTOM, XOP 1.0, RFC 2387, RFC 2046.
 
 Strict where a liberal reader can be fooled: CRLF line ends only, every part referenced exactly once,
 announced lengths true, everything bounded.
@@ -145,8 +146,9 @@ class MultipartParser:
             raise Malformed("The multipart message is cut off.", why="RFC 2046 5.1.1: no closing boundary.")
 
     def _find_delimiter(self) -> tuple[int, int | None]:
-        """(bytes before the delimiter or safe to pass on, length of the delimiter line or None when not (yet)
-        there).
+        """(bytes before the delimiter or safe to pass on, length of the delimiter line).
+
+        The length is None where the line is not, or not yet, there.
         """
         start = 0
         while True:

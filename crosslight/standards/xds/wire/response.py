@@ -57,8 +57,9 @@ def render_error_list(errors: Sequence[RegistryError]) -> str:
 
 
 def render_registry_response(errors: Sequence[RegistryError] = (), *, status: str = "") -> bytes:
-    """A RegistryResponse body: Success without errors (warnings allowed), Failure with, unless ``status``
-    says otherwise.
+    """A RegistryResponse body: Success without errors (warnings allowed), else Failure.
+
+    Unless ``status`` says otherwise.
     """
     status = status or status_of(errors)
     inner = render_error_list(errors)

@@ -1,5 +1,6 @@
-"""SOAP 1.2 and WS-Addressing as IHE uses them (ITI TF-2 Appendix V): envelopes read liberally, written
-strictly. Pure.
+"""SOAP 1.2 and WS-Addressing as IHE uses them (ITI TF-2 Appendix V). Pure.
+
+Envelopes are read liberally and written strictly.
 
 Dispatch is on ``wsa:Action`` only: the ``action`` parameter of Content-Type is ignored (zeep sends ``None``
 there).
