@@ -138,6 +138,7 @@ class NodeApp:
         life.runs(self.seams.workers.warm())
         life.runs(self._tidy())
         life.runs(self._follow(publication.connection))
+        life.runs(self.parts.gate.watch())
 
     # --- while it runs --------------------------------------------------------------------------------------
 

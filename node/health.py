@@ -6,7 +6,17 @@ from typing import Any
 
 from crosslight import __version__
 from crosslight.runtime.health import Gauge, Total
+from node.membership.standing import DirectoryAge
 from node.parts import Parts
+
+#: How the region's directory stands, in words.
+DIRECTORY: dict[DirectoryAge, str] = {
+    "none": "ok",
+    "missing": "none has come yet: whoever shows only a certificate is refused",
+    "fresh": "ok",
+    "ended": "past its end: members that were suspended since are not known here",
+    "old": "past its limit: whoever shows only a certificate is refused",
+}
 
 
 class Health:
@@ -26,7 +36,7 @@ class Health:
         published, archived = await self._publisher.status(), await self._parts.archive.status()
         link = self._connection.status
         skew_s, right = link.skew_ms / 1000, self._clock_right()
-        expired = self._parts.ground.membership.directory_expired(self._parts.ground.seams.clock.now())
+        age = self._parts.ground.membership.directory_age(self._parts.ground.seams.clock.now())
         return archived.accepting and right, {
             "code": self._parts.ground.membership.code,
             "version": __version__,
@@ -37,9 +47,7 @@ class Health:
             "parked": published.parked,
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
-            "directory": (
-                "past its end: members that were suspended since are not known here" if expired else "ok"
-            ),
+            "directory": DIRECTORY[age],
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 

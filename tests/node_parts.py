@@ -4,11 +4,13 @@ test says.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import orjson
+from joserfc import jws
 from joserfc.jwk import ECKey
 
 from crosslight.runtime.audit import AuditLog
@@ -18,6 +20,7 @@ from crosslight.runtime.seams import system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.waiting import Draw, Subscribers
 from crosslight.runtime.workers import Workers
+from crosslight.standards.directory import DirectoryDocument, DirectoryMember, DirectorySystem
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.region import Region
 from node.archive.archive import Archive
@@ -68,6 +71,43 @@ def joined(folder: Path, member: MembershipFacts, region: Region, key: ECKey, co
     return Joined(
         folder, RegionState(folder / REGION, seams.files), config.region, open_mode=config.listen.open
     )
+
+
+def signed_directory(
+    key: ECKey,
+    region: Region,
+    members: Mapping[str, str],
+    *,
+    systems: Sequence[str] = (),
+    withdrawn: Collection[str] = (),
+    version: int = 1,
+    issued: float | None = None,
+) -> str:
+    """The region's directory: what it says of members by code, of systems, and of certificates."""
+    issued = system_seams().clock.now().timestamp() if issued is None else issued
+    document = DirectoryDocument(
+        version=version,
+        community=region.home_community_id,
+        issued=int(issued),
+        expires=int(issued) + 86400,
+        members=tuple(
+            DirectoryMember(
+                code=code,
+                name=code,
+                repository_unique_id="",
+                retrieve_location_uid="",
+                authority="",
+                status=status,
+            )
+            for code, status in members.items()
+        ),
+        jwks={"keys": [key.as_dict(private=False)]},
+        region=region,
+        systems=tuple(DirectorySystem(name=name) for name in systems),
+        withdrawn_certificates=frozenset(withdrawn),
+    )
+    header = {"alg": "ES256", "kid": str(key.kid), "typ": "directory+jwt"}
+    return jws.serialize_compact(header, orjson.dumps(document.claims()), key)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +21,7 @@ import pydicom
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from joserfc.jwk import ECKey
-from node_parts import StillConnection, node_ground
+from node_parts import StillConnection, node_ground, signed_directory
 from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -39,9 +40,11 @@ from node.archive.config import ArchiveConfig
 from node.config import ListenConfig, NodeConfig
 from node.holdings import Holdings, Received
 from node.listeners import face_application
+from node.membership.joined import Joined
 from node.membership.model import LinkStatus
+from node.membership.state import RegionState
 from node.parts import make_gate, make_serve
-from node.serve.authenticate import ListenerKind
+from node.serve.authenticate import Gate, ListenerKind
 from node.serve.config import ServeConfig
 from node.serve.context import ServeContext
 from node.serve.iti43 import ManifestStore
@@ -95,7 +98,21 @@ class Served:
     session: ClientSession
     url: str
     manifests: Manifests
+    gate: Gate
+    key: ECKey
+    told: RegionState
     state: dict[str, Any] = field(default_factory=dict)
+    heard: int = 0
+
+    def hears(self, *, age_h: float = 0, **said: Any) -> None:
+        """The region's directory comes, as :func:`node_parts.signed_directory` makes it; ``age_h`` ago it was
+        signed.
+        """
+        self.heard += 1
+        said = {"members": {CODE: "active", "RXC": "active"}} | said
+        issued = CLOCK.now().timestamp() + self.heard - age_h * 3600
+        token = signed_directory(self.key, SERVED_REGION, version=self.heard, issued=issued, **said)
+        self.told.accept_directory(token, CLOCK.now() - timedelta(hours=age_h))
 
     async def add(self, *files: bytes) -> None:
         """Store files as an import does."""
@@ -167,12 +184,16 @@ async def serving(
         serve = make_serve(ground, held, cast(Any, _Told(state)), policy or no_policy)
         serve.open()
         manifests = Manifests()
-        app = face_application(ground, serve, make_gate(ground), published or manifests, listener)
+        gate = make_gate(ground)
+        app = face_application(ground, serve, gate, published or manifests, listener)
         server = TestServer(app, scheme="https" if tls else "http")
         await server.start_server(ssl=tls)
         async with server, client_session() as session:
             signer, url = TokenSigner(key, HOME, CLOCK, IDS), str(server.make_url("")).rstrip("/")
-            yield Served(archive, serve, ground.audit, signer, session, url, manifests, state)
+            told = cast(Joined, ground.membership).state
+            yield Served(
+                archive, serve, ground.audit, signer, session, url, manifests, gate, key, told, state=state
+            )
         await serve.release.close()
 
 

@@ -36,6 +36,13 @@ class RegionConfig:
     max_skew_warn_s: float = setting(
         2.0, "Clock difference to the registry from which on a warning is logged.", low=0.1
     )
+    directory_grace_hours: float = setting(
+        24.0,
+        "How long after the end of the region's directory, when the registry is away, those who show only a"
+        " certificate are still let in. People's tokens are taken as before.",
+        low=0,
+        high=720,
+    )
 
 
 @dataclass(frozen=True, slots=True)

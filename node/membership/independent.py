@@ -29,6 +29,7 @@ from node.archive.config import ArchiveConfig
 from node.membership.config import ForeignRegistryConfig
 from node.membership.link import Speaker
 from node.membership.model import LinkStatus, RegistryRoads, in_authority
+from node.membership.standing import DirectoryAge
 
 if TYPE_CHECKING:
     from crosslight.client.doctor import Target
@@ -141,9 +142,9 @@ class Independent:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Nothing changes while the node runs: ``callback`` is never called."""
 
-    def directory_expired(self, now: datetime) -> bool:
-        """There is no directory."""
-        return False
+    def directory_age(self, now: datetime) -> DirectoryAge:
+        """There is no directory that could age."""
+        return "none"
 
     def not_agreed(self, authority: str) -> str:
         """There is nobody to agree with: what is published is in ``publish.xds.patient_authority``."""
@@ -155,7 +156,7 @@ class Independent:
         # here, not above: it loads all of HTTP, for which most commands need not wait
         from node.serve.systems import SystemsGate
 
-        return SystemsGate(open_mode=self._open)
+        return SystemsGate(clock, open_mode=self._open)
 
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> NoConnection:
         """There is nobody to be linked to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from node.membership.link import Link, Speaker
 from node.membership.link_record import SeenLink, link_text, read_seen, skew_text, write_seen
 from node.membership.model import Feed, LinkStatus, RegistryRoads, own_authority
 from node.membership.renewal import Renewal
+from node.membership.standing import UNHEARD, DirectoryAge, RegionWord, age_of
 from node.membership.state import BUNDLE, IDENTITY, RegionState
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Joined:
     def on_change(self, callback: Callable[[], None]) -> None:
         self.state.on_change(callback)
 
-    def directory_expired(self, now: datetime) -> bool:
-        return self.state.directory_expired(now)
+    def directory_age(self, now: datetime) -> DirectoryAge:
+        return age_of(self.state.directory, now, timedelta(hours=self._config.directory_grace_hours))
 
     def not_agreed(self, authority: str) -> str:
         """As ``Membership.not_agreed``: why nothing is published until the region's operator has agreed.
@@ -110,12 +111,16 @@ class Joined:
         state = self.state
         verifier = TokenVerifier(state.region.home_community_id, clock, state.jwks)
         state.on_change(lambda: verifier.replace_keys(state.jwks))
-        return Authenticator(
+        gate = Authenticator(
             verifier,
+            RegionWord(state),
+            clock,
             code=lambda: state.code,
-            home_community_id=lambda: state.region.home_community_id,
+            stale=lambda: self.directory_age(clock.now()) in UNHEARD,
             open_mode=self._open,
         )
+        state.on_change(gate.live.look)
+        return gate
 
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> RegionConnection:
         state = self.state
@@ -155,6 +160,7 @@ class RegionConnection:
 
     def __init__(self, folder: Path, state: RegionState, link: Link, seams: Seams) -> None:
         self._folder, self._state, self._files = folder, state, seams.files
+        self._clock = seams.clock
         self.link = link
         self._renewal = Renewal(state, link, seams)
         self._seen: SeenLink | None = None
@@ -194,10 +200,12 @@ class RegionConnection:
 
     def gauges(self) -> Sequence[Gauge]:
         status = self.link.status
-        skew_s = status.skew_ms / 1000
+        skew_s, directory = status.skew_ms / 1000, self._state.directory
+        left_s = directory.expires - self._clock.now().timestamp() if directory is not None else 0.0
         return (
             Gauge("crosslight_node_linked", "1 while linked to the registry.", float(status.connected)),
             Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", skew_s),
+            Gauge("crosslight_node_directory_seconds", "Life left of the region's directory.", left_s),
         )
 
     def remember(self) -> None:

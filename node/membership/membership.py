@@ -28,6 +28,7 @@ from node.membership.independent import Independent
 from node.membership.joined import Joined
 from node.membership.link import Speaker
 from node.membership.model import LinkStatus, RegistryRoads
+from node.membership.standing import DirectoryAge
 from node.membership.state import FACTS, REGION, RegionState
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class Membership(Protocol):
         """Whether the region has suspended this node, as far as is known here."""
         ...
 
-    def directory_expired(self, now: datetime) -> bool:
-        """Whether the region's directory is past its end, so that later suspensions are not known here."""
+    def directory_age(self, now: datetime) -> DirectoryAge:
+        """How the region's directory stands: past its end, later suspensions are not known here."""
         ...
 
     def not_agreed(self, authority: str) -> str:

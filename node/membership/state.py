@@ -48,7 +48,7 @@ class RegionState:
 
     def __init__(self, folder: Path, files: Files) -> None:
         self.folder, self._files = folder, files
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], object]] = []
         self._credentials: Credentials | None = None
         self._directory_jws = ""
         self.directory: DirectoryDocument | None = None
@@ -116,7 +116,7 @@ class RegionState:
 
     # --- what the region says -------------------------------------------------------------------------------
 
-    def on_change(self, callback: Callable[[], None]) -> None:
+    def on_change(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` after the directory, and with it keys and suspensions, changed."""
         self._listeners.append(callback)
 
@@ -128,10 +128,6 @@ class RegionState:
     def suspended(self, code: str) -> bool:
         """Whether the member with this code is suspended, as far as is known here."""
         return self.directory is not None and code in self.directory.suspended
-
-    def directory_expired(self, now: datetime) -> bool:
-        """Whether the directory is past its end: the node goes on with it, and says so in its health."""
-        return self.directory is not None and self.directory.expires < now.timestamp()
 
     def accept_directory(self, token: str, now: datetime) -> DirectoryDocument:
         """Verify and keep a directory that the registry sent.

@@ -1,9 +1,10 @@
 """Who calls a node: the middleware of its two listeners (D21).
 
-*people*: a bearer access token. *systems*: the identity of the client certificate; a gateway or member shows
-    a release token for whoever stands behind it, a registered system acts as itself or for the person in an
-    access token. In open mode certificates are not asked for, and a caller without a bearer token is the
-    principal ``open``.
+*people*: a bearer access token. *systems*: the identity of the client certificate; the gateway shows a
+    release token for whoever stands behind it, a registered system acts as itself or for the person in an
+    access token. The region's signed directory is asked at each request about whoever shows a certificate,
+    and what is open is cut when its answer changes (ADR 0035). In open mode certificates are not asked for,
+    and a caller without a bearer token is the principal ``open``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from aiohttp.typedefs import Middleware
 from joserfc.errors import JoseError
 from joserfc.jws import extract_compact
 
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
 from crosslight.runtime.http import Handler, admit, peer_certificate
-from crosslight.runtime.tls import Identity, peer_identity
+from crosslight.runtime.peers import LivePeers, PeerCertificate, Standing, check_peer, tls_peer
+from crosslight.runtime.tls import Identity
 from crosslight.runtime.tokens import Kind, TokenVerifier
 from crosslight.standards.access import OPEN
-from crosslight.standards.problem import Unauthenticated
+from crosslight.standards.problem import Unauthenticated, Unavailable
 from node.serve.release import GRANT, Grant
 
 ListenerKind = Literal["people", "systems"]
@@ -60,6 +63,10 @@ class Gate(ABC):
     def advice(self, listener: ListenerKind) -> str:
         """What a caller without credentials is told: where there are some."""
 
+    async def watch(self) -> None:
+        """Cut what a certificate opened when it ends, until cancelled; nothing where that is not known."""
+        return
+
     def is_protected(self, request: web.Request) -> bool:
         """Whether credentials are needed; a CORS preflight has none by its nature."""
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
@@ -82,8 +89,10 @@ class Authenticator(Gate):
 
     Args:
         verifier: Of tokens, by the region's public keys.
+        region: Its word about whoever shows a certificate.
+        clock: By which certificates end.
         code: This node's organisation code: the audience of release tokens.
-        home_community_id: Of the region, the audience of access tokens; '' before joining.
+        stale: Whether the region's word is too old to let anybody in by it alone.
         open_mode: As of :class:`Gate`.
         protected: As of :class:`Gate`.
     """
@@ -91,14 +100,22 @@ class Authenticator(Gate):
     def __init__(
         self,
         verifier: TokenVerifier,
+        region: Standing,
+        clock: Clock,
         *,
         code: Callable[[], str],
-        home_community_id: Callable[[], str],
+        stale: Callable[[], bool] = lambda: False,
         open_mode: bool = False,
         protected: Sequence[str] = PROTECTED,
     ) -> None:
         super().__init__(open_mode=open_mode, protected=protected)
-        self._verifier, self._code, self._home = verifier, code, home_community_id
+        self._verifier, self._region, self._clock = verifier, region, clock
+        self._code, self._stale = code, stale
+        self.live = LivePeers(clock, self._check)
+
+    async def watch(self) -> None:
+        """As :meth:`Gate.watch`."""
+        await self.live.run()
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """As :meth:`Gate.grant`."""
@@ -108,7 +125,7 @@ class Authenticator(Gate):
             return self._without_token(identity)
         kind = _kind_of(token)
         if kind == "release":
-            if listener != "systems" or (identity is not None and identity.kind == "system"):
+            if listener != "systems" or (identity is not None and identity.kind != "gateway"):
                 raise Unauthenticated(
                     "A release token is not accepted here.", why="It is for the region's gateway."
                 )
@@ -117,7 +134,7 @@ class Authenticator(Gate):
             raise Unauthenticated(
                 "An access token is not accepted here.", todo="Exchange it for a release token."
             )
-        home = self._home()
+        home = self._region.community
         if not home:
             raise Unauthenticated("This node has not joined its region yet.")
         claims = self._verifier.verify(token, kind="access", audience=home)
@@ -143,13 +160,23 @@ class Authenticator(Gate):
         )
 
     def _identity(self, request: web.Request) -> Identity:
-        identity = peer_identity(peer_certificate(request))
-        if identity.community != self._home():
-            raise Unauthenticated("The client certificate is of another region.")
-        return identity
+        peer = tls_peer(peer_certificate(request))
+        self._check(peer)
+        self.live.connection(peer, request.transport)
+        return peer.identity
+
+    def _check(self, peer: PeerCertificate) -> None:
+        check_peer(peer, self._region, self._clock.now())
 
     def _without_token(self, identity: Identity | None) -> Grant:
         if identity is not None:
+            if self._stale():
+                raise Unavailable(
+                    "This node has not heard from its region for too long to let anybody in by a certificate"
+                    " alone.",
+                    why="Who was suspended meanwhile is not known here.",
+                    todo="Send a person's access token, or ask this trust to look at the node's link.",
+                )
             return Grant(principal=principal_of(identity), kind="certificate", via=_via(identity))
         if self._open:
             return Grant(principal=OPEN, kind="open")

@@ -11,8 +11,10 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import outside_system
 from crosslight.runtime.http import peer_certificate
+from crosslight.runtime.tls import expires_at
 from crosslight.standards.access import OPEN
 from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
@@ -35,8 +37,13 @@ MAX_NAME_CHARS = 256
 class SystemsGate(Gate):
     """The gate of an independent node.
 
-    Every certificate under the configured authority is that of a system, with the role of an integrator.
+    Every certificate under the configured authority that has not ended is that of a system, with the role of
+    an integrator.
     """
+
+    def __init__(self, clock: Clock, *, open_mode: bool = False) -> None:
+        super().__init__(open_mode=open_mode)
+        self._clock = clock
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """As :meth:`Gate.grant`."""
@@ -46,7 +53,10 @@ class SystemsGate(Gate):
             return Grant(principal=OPEN, kind="open")
         if listener != "systems":
             raise Unauthenticated("Nobody can sign in here.", why=_NO_TOKENS, todo=_TODO)
-        subject, name = system_names(peer_certificate(request) or {})
+        certificate = peer_certificate(request) or {}
+        subject, name = system_names(certificate)
+        if expires_at(certificate) <= self._clock.now():  # the connection may outlive it
+            raise Unauthenticated("The client certificate has expired.", todo="Renew it.")
         principal = outside_system(subject, name)
         return Grant(principal=principal, kind="certificate", via=principal.subject)
 

@@ -331,12 +331,14 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
             region.client("member", "RXC"),
             region.client("system", "PACS"),
         )
+        node.hears()
         table: list[tuple[str, ssl.SSLContext, dict[str, str], int]] = [
             ("the gateway alone", gateway, {}, 403),
             ("the gateway for a person", gateway, node.release(STUDY), 200),
             ("the gateway with an access token", gateway, node.access(), 401),
             ("the gateway for another study", gateway, node.release(OTHER), 403),
             ("another member alone", member, {}, 403),
+            ("another member with somebody's release token", member, node.release(STUDY), 401),
             ("a registered system", system, {}, 200),
             ("a registered system for a clinician", system, node.access(), 200),
             ("a registered system with somebody's release token", system, node.release(STUDY), 401),

@@ -43,6 +43,7 @@ from crosslight.standards.region import Region
 from node.membership.directory import check_fresh, read_directory
 from node.membership.join import new_request, pinned
 from node.membership.renewal import renew_at
+from node.membership.standing import age_of
 from node.membership.state import RegionState, write_membership
 from registry.keys import TokenKeys
 from registry.members.ca import CertificateAuthority, csr_public_key, due
@@ -346,8 +347,8 @@ def test_state_keeps_the_newest_directory_over_a_restart(tmp_path: Path) -> None
     assert again.region == REGION
     with pytest.raises(Unauthenticated):
         again.accept_directory(older, NOW)
-    assert not again.directory_expired(NOW)
-    assert again.directory_expired(NOW + timedelta(days=1))
+    ages = [age_of(again.directory, NOW + timedelta(hours=h), timedelta(hours=24)) for h in (0, 24, 48)]
+    assert ages == ["fresh", "ended", "old"]
 
 
 def test_broken_state_says_what_to_do(tmp_path: Path) -> None:
