@@ -93,7 +93,7 @@ check: dev
 	$(BIN)/pytest -q tests/unit/test_docs.py
 
 test: dev debian check
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit tests/protocol tests/storage tests/conformance
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit tests/protocol tests/storage tests/conformance tests/attacks
 	$(BIN)/pytest -q tests/scenarios tests/browser
 
 peers: dev debian-peers

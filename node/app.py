@@ -20,12 +20,12 @@ from node.health import Health
 from node.listeners import listen
 from node.membership.membership import Connection, membership_of
 from node.parts import (
-    Ground,
     Parts,
     endpoints,
     make_archive,
     make_dimse,
     make_gate,
+    make_ground,
     make_publication,
     make_rereader,
     make_serve,
@@ -105,9 +105,8 @@ class NodeApp:
         life.closes(seams.workers)
         audit = AuditLog(audit_db, seams.clock)
         await audit.open()
-        ground = Ground(
-            seams=seams, folder=folder, config=self.config, membership=self.membership, db=db, audit=audit
-        )
+        ground = make_ground(seams, folder, self.config, self.membership, db, audit)
+        life.push_async_callback(ground.refusals.settle)
         archive = make_archive(seams, folder, self.config, self.membership, db)
         life.closes(archive)
         await archive.open()
@@ -135,6 +134,7 @@ class NodeApp:
         publication.connection.start(publication.voice)
         life.stops(rereader)
         rereader.start()
+        life.runs(self.parts.ground.refusals.run())
         life.runs(self.seams.workers.warm())
         life.runs(self._tidy())
         life.runs(self._follow(publication.connection))

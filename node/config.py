@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.log import LogConfig
+from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.problem import ConfigError
 from node.archive.config import ArchiveConfig
 from node.dimse.config import DimseConfig
@@ -48,6 +49,7 @@ class NodeConfig:
     serve: ServeConfig = section(ServeConfig, "Bounds of DICOMweb, RAD-69 and ITI-43.")
     publish: PublishConfig = section(PublishConfig, "How studies become known to the region.")
     region: RegionConfig = section(RegionConfig, "The link to the registry.")
+    refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")
     log: LogConfig = section(LogConfig, "Logs.")
 
 

@@ -48,6 +48,7 @@ class Health:
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
             "directory": DIRECTORY[age],
+            **self._parts.ground.refusals.health(),
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 
@@ -60,7 +61,8 @@ class Health:
 
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
-        return [*await self._of_holdings(), *self._of_connections()]
+        refused = self._parts.ground.refusals.gauges()
+        return [*await self._of_holdings(), *self._of_connections(), *refused]
 
     async def _of_holdings(self) -> list[Gauge]:
         published, archived = await self._publisher.status(), await self._parts.archive.status()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from crosslight.runtime import health
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.service_life import Life
+from crosslight.runtime.tls import watched
 from node.health import Health
 from node.parts import Ground, Parts
 from node.serve import cors, dicomweb, soap
@@ -30,6 +33,9 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
     listeners = []
     for kind in KINDS:
         tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
+        if tls is not None and kind == "systems":
+            # before a handshake ends nobody knows what is wanted: mostly images
+            watched(tls, partial(ground.refusals.note, "dicomweb"))
         app = web_application(parts, told, kind)
         listeners.append(ground.seams.http.listener(app, config.host, ports[kind], tls, name=kind))
     for listener in listeners:
@@ -57,7 +63,7 @@ def face_application(
     """
     renderers = soap.renderers(ErrorRenderers(), sender_400=ground.config.serve.soap_sender_faults_400)
     middlewares = [
-        problems(renderers, ground.seams.ids, credentials=gate.advice(kind)),
+        problems(renderers, ground.seams.ids, credentials=gate.advice(kind), noted=ground.refusals.note),
         gate.middleware(kind),
     ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)

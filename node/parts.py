@@ -20,6 +20,7 @@ from pathlib import Path
 from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
@@ -52,6 +53,7 @@ class Ground:
     membership: Membership
     db: SqliteDb
     audit: AuditLog
+    refusals: Refusals
 
     @property
     def open_mode(self) -> bool:
@@ -99,6 +101,21 @@ def endpoints(config: NodeConfig, code: str) -> Endpoints:
         xds_repository=f"{systems}{soap.REPOSITORY}",
         aet=(dimse.ae_title or code)[:16] if dimse.enabled else "",
         dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
+    )
+
+
+def make_ground(
+    seams: Seams, folder: Path, config: NodeConfig, membership: Membership, db: SqliteDb, audit: AuditLog
+) -> Ground:
+    """What every part stands on."""
+    return Ground(
+        seams=seams,
+        folder=folder,
+        config=config,
+        membership=membership,
+        db=db,
+        audit=audit,
+        refusals=Refusals(audit, seams.clock, seams.ids, config.refusals),
     )
 
 
@@ -220,7 +237,7 @@ def make_dimse(ground: Ground, archive: Archive) -> DimseListener | None:
         config,
         all_services(archive, config),
         Callers(config, ground.membership.code, anybody=ground.open_mode),
-        Accounts(ground.audit, seams.ids, archive.patients),
+        Accounts(ground.audit, seams.ids, archive.patients, ground.refusals.note),
         seams.workers,
         base=ground.folder,
     )

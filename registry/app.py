@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
@@ -29,6 +28,7 @@ from registry.parts import (
     Parts,
     make_access,
     make_faces,
+    make_ground,
     make_members,
     make_retrieves,
     make_waists,
@@ -73,6 +73,7 @@ class RegistryApp:
             parts.members.start()
             parts.retrieves.enricher.start()
             parts.waists.follower.start()
+            life.runs(parts.ground.refusals.run())
             life.runs(self.seams.workers.warm())
             life.runs(self._refresh_directories(listeners))
             life.runs(self._follow_members())
@@ -92,9 +93,8 @@ class RegistryApp:
         audit_db = seams.databases.open(config.database.audit_url, base=folder)
         life.closes(audit_db)
         life.closes(seams.workers)
-        audit = AuditLog(audit_db, seams.clock)
-        await audit.open()
-        ground = Ground(seams=seams, config=config, region=config.region.region(), db=db, audit=audit)
+        ground = make_ground(seams, config, db, audit_db)
+        await ground.audit.open()
         members = make_members(ground, folder)
         life.closes(members)
         await members.open()
@@ -108,7 +108,7 @@ class RegistryApp:
             ground, waists, members, access.tokens.signer, member_tls(members), members.live
         )
         life.closes(retrieves.sessions)
-        life.push_async_callback(_settled, audit)
+        life.push_async_callback(_settled, ground)
         life.stops(retrieves.enricher)
         life.stops(waists.follower)
         members.on_change(retrieves.enricher.members_changed)
@@ -196,9 +196,10 @@ class RegistryApp:
         return await self._health.gauges()
 
 
-async def _settled(audit: AuditLog) -> None:
+async def _settled(ground: Ground) -> None:
     with suppress(CrosslightError):
-        await audit.settle()
+        await ground.refusals.settle()
+        await ground.audit.settle()
 
 
 async def _reviewed(review: Review) -> None:

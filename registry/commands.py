@@ -27,7 +27,7 @@ from registry.members.certificates import SystemCertificate
 from registry.members.model import Member
 from registry.members.printing import identifiers_table, members_table
 from registry.members.service import LOOPBACK_HOSTS, MemberService
-from registry.parts import Ground, make_members
+from registry.parts import Ground, make_ground, make_members
 
 TOKEN_HOURS = 12
 
@@ -70,10 +70,10 @@ class Offline:
 async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and the members' room, without serving."""
     config = read_config(folder)
-    seams, region = system_seams(), config.region.region()
+    seams = system_seams()
     db = seams.databases.open(config.database.url, base=folder)
     audit_db = seams.databases.open(config.database.audit_url, base=folder)
-    ground = Ground(seams=seams, config=config, region=region, db=db, audit=AuditLog(audit_db, seams.clock))
+    ground = make_ground(seams, config, db, audit_db)
     try:
         await ground.audit.open()
         members = make_members(ground, folder)

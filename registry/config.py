@@ -8,6 +8,7 @@ from pathlib import Path
 from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.document_codes import ProcedureCodesConfig, procedure_codes
 from crosslight.runtime.log import LogConfig
+from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import ConfigError
@@ -166,6 +167,7 @@ class RegistryConfig:
     xds: XdsConfig = section(XdsConfig, "The XDS registry face.")
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")
+    refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")
     log: LogConfig = section(LogConfig, "Logs.")
 
 

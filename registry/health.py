@@ -42,6 +42,7 @@ class Health:
             "members": {m.code: list(m.states) for m in coverage.members},
             "waiting": sum(m.waiting for m in coverage.members),
             "parked": sum(m.parked for m in coverage.members),
+            **self._parts.ground.refusals.health(),
         }
 
     async def _databases_answer(self) -> bool:
@@ -60,6 +61,7 @@ class Health:
         waiting = float(await identity.waiting_count())
         return [
             *self._of_members(),
+            *self._parts.ground.refusals.gauges(),
             Gauge(
                 "crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting
             ),

@@ -14,7 +14,7 @@ from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.soap.endpoint import add_faults
-from crosslight.runtime.tls import peer_identity
+from crosslight.runtime.tls import peer_identity, watched
 from crosslight.standards.problem import CrosslightError
 from registry.access.authenticate import ListenerKind
 from registry.config import addresses
@@ -67,7 +67,7 @@ def face_application(
     add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=ground.config.xds.sender_faults_400)
     middlewares = [
         compressed(),
-        problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]),
+        problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind], noted=ground.refusals.note),
         signed_in,
     ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
@@ -88,8 +88,8 @@ class Listeners:
     def __init__(self, parts: Parts, told: Health) -> None:
         self._parts, self._health = parts, told
         members, seams, open_mode = parts.members, parts.ground.seams, parts.ground.open_mode
-        self.membership = MembershipServicer(members, parts.waists.index, seams.clock)
-        callers = Callers(members, seams.clock)
+        callers = Callers(members, seams.clock, noted=parts.ground.refusals.note)
+        self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers)
         self._feed = FeedServicer(
             parts.waists.acceptor,
             parts.waists.index,
@@ -108,23 +108,17 @@ class Listeners:
             ConfigError: when an address cannot be had.
         """
         ground, own = self._parts.ground, self._parts.members.own
-        listen, http, people_tls, gateway_tls, gateway = (
-            ground.config.listen,
-            ground.seams.http,
-            None,
-            None,
-            None,
-        )
+        listen, http, note = ground.config.listen, ground.seams.http, ground.refusals.note
+        people_tls, systems_tls, hl7_tls, gateway = None, None, None, None
         if not ground.open_mode and own.people is not None and own.gateway is not None:
-            people_tls, gateway_tls, gateway = (
-                own.people.server(mutual=False),
-                own.gateway.server(mutual=True),
-                own.gateway,
-            )
+            people_tls, gateway = own.people.server(mutual=False), own.gateway
+            # before a handshake ends nobody knows what is wanted: XDS is what the systems listener is for
+            systems_tls = watched(gateway.server(mutual=True), partial(note, "xds"))
+            hl7_tls = watched(gateway.server(mutual=True), partial(note, "hl7"))
         people, systems = (web_application(self._parts, self._health, kind) for kind in ("people", "systems"))
         for listener in (
             http.listener(people, listen.host, listen.people_port, people_tls, name="people"),
-            http.listener(systems, listen.host, listen.systems_port, gateway_tls, name="systems"),
+            http.listener(systems, listen.host, listen.systems_port, systems_tls, name="systems"),
         ):
             life.stops(listener)
             await listener.start()
@@ -139,7 +133,7 @@ class Listeners:
         )
         life.stops(server)
         await server.start()
-        mllp = MllpServer(self._parts.faces.adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)
+        mllp = MllpServer(self._parts.faces.adt.handle, listen.host, listen.mllp_port, tls=hl7_tls)
         life.stops(mllp)
         await mllp.start()
         self._parts.members.on_change(partial(self._cut_suspended, mllp))

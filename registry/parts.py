@@ -23,6 +23,7 @@ from pathlib import Path
 from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
+from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.endpoint import SoapEndpoint
 from crosslight.runtime.soap.server import MAX_QUERY_BYTES, MAX_SUBMISSION_BYTES
@@ -71,6 +72,7 @@ class Ground:
     region: Region
     db: Db
     audit: AuditLog
+    refusals: Refusals
 
     @property
     def open_mode(self) -> bool:
@@ -135,6 +137,21 @@ class Parts:
     retrieves: Retrieves
     faces: Faces
     audit_db: Db = field(repr=False)
+
+
+def make_ground(
+    seams: Seams, config: RegistryConfig, db: Db, audit_db: Db, region: Region | None = None
+) -> Ground:
+    """What every floor stands on; the audit is not open yet. ``region``: if not the configuration's."""
+    audit = AuditLog(audit_db, seams.clock)
+    return Ground(
+        seams=seams,
+        config=config,
+        region=region or config.region.region(),
+        db=db,
+        audit=audit,
+        refusals=Refusals(audit, seams.clock, seams.ids, config.refusals),
+    )
 
 
 def make_members(ground: Ground, folder: Path) -> MemberService:
@@ -273,7 +290,15 @@ def make_faces(
         ),
         registry=make_registry(ground, waists, directory, foreign),
         retrieve=make_retrieve(ground, waists, retrieves.reach),
-        adt=AdtFeed(waists.patients, directory, ground.region, clock, ids, open_mode=ground.open_mode),
+        adt=AdtFeed(
+            waists.patients,
+            directory,
+            ground.region,
+            clock,
+            ids,
+            open_mode=ground.open_mode,
+            noted=ground.refusals.note,
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.refusals import Noted, noted_nowhere
 from node.dimse.accounts import Accounts
 from node.dimse.association import DimseService
 from node.dimse.callers import Callers
@@ -45,6 +46,7 @@ async def node(
     code: str = "RTK",
     archive: dict[str, Any] | None = None,
     more: Sequence[DimseService] = (),
+    noted: Noted = noted_nowhere,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     config = DimseConfig(
@@ -62,7 +64,7 @@ async def node(
             config,
             (*all_services(here.archive, config), *more),
             Callers(config, code),
-            Accounts(audit, SystemIds(), here.archive.patients),
+            Accounts(audit, SystemIds(), here.archive.patients, noted),
             here.workers,
             base=folder,
         )

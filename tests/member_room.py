@@ -13,7 +13,6 @@ from typing import Any
 from registry_room import AnyRoom, TestClock, room_config
 from registry_samples import CODES, REGION
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.concern import Concern
@@ -23,7 +22,7 @@ from crosslight.standards.region import Region
 from registry.config import RegistryConfig
 from registry.members.presence import Report
 from registry.members.service import MemberService
-from registry.parts import Ground, make_members, make_waists
+from registry.parts import make_ground, make_members, make_waists
 
 URL = "https://registry.example"
 NAMES = {code: f"{code} Hospitals NHS Foundation Trust" for code in CODES}
@@ -84,9 +83,7 @@ async def member_room(
     """A room with a database of its own and these members, by code, of whom nothing was heard yet."""
     folder.mkdir(parents=True, exist_ok=True)
     db, seams = SqliteDb(folder / "registry.sqlite"), system_seams(clock=TestClock())
-    ground = Ground(
-        seams=seams, config=config or room_config(), region=region, db=db, audit=AuditLog(db, seams.clock)
-    )
+    ground = make_ground(seams, config or room_config(), db, db, region)
     members = make_members(ground, folder)
     room = MemberRoom(ground, make_waists(ground, members), members)
     await room.audit.open()

@@ -15,7 +15,6 @@ from callers import caller
 from ports import free_ports
 from registry_samples import patient, published, study
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
@@ -39,7 +38,7 @@ from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
 from registry.members.join import Join
 from registry.members.service import MemberService
-from registry.parts import Ground, make_members, make_waists
+from registry.parts import Ground, make_ground, make_members, make_waists
 
 REGION = Region(
     name="Test region",
@@ -71,9 +70,7 @@ def members_config(**sections: Any) -> RegistryConfig:
 
 def members_ground(db: Db, config: RegistryConfig, clock: Clock = CLOCK) -> Ground:
     """What its parts stand on; one database has members and audit."""
-    return Ground(
-        seams=system_seams(clock=clock), config=config, region=REGION, db=db, audit=AuditLog(db, clock)
-    )
+    return make_ground(system_seams(clock=clock), config, db, db, REGION)
 
 
 class TestRegistry:

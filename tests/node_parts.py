@@ -29,7 +29,7 @@ from node.membership.joined import Joined
 from node.membership.link import Speaker
 from node.membership.model import LinkStatus, RegistryRoads
 from node.membership.state import REGION, RegionState, write_membership
-from node.parts import Ground, make_archive
+from node.parts import Ground, make_archive, make_ground
 
 
 @dataclass
@@ -137,7 +137,7 @@ async def node_ground(
         audit = AuditLog(db, seams.clock)
         await audit.open()
         membership = joined(folder, member, region, key, config)
-        ground = Ground(seams=seams, folder=folder, config=config, membership=membership, db=db, audit=audit)
+        ground = make_ground(seams, folder, config, membership, db, audit)
         receiving = replace(seams, clock=archive_clock or seams.clock)
         archive = make_archive(receiving, folder, config, membership, db)
         life.closes(archive)

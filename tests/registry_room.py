@@ -32,7 +32,7 @@ from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.submission import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Directory, Member, Presence
-from registry.parts import Ground, Waists, make_waists
+from registry.parts import Ground, Waists, make_ground, make_waists
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -222,7 +222,7 @@ async def make_room(
     """A room over an empty database; its clock is a :class:`TestClock` unless another is given."""
     seams, directory = system_seams(clock=clock or TestClock(), ids=ids), MemoryDirectory()
     config = config or room_config()
-    ground = Ground(seams=seams, config=config, region=REGION, db=db, audit=AuditLog(db, seams.clock))
+    ground = make_ground(seams, config, db, db, REGION)
     room = Room(ground, make_waists(ground, directory), directory)
     await room.audit.open()
     await room.waists.open()

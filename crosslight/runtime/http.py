@@ -21,7 +21,8 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen
-from crosslight.standards.access import Principal
+from crosslight.runtime.refusals import Noted, noted_nowhere
+from crosslight.standards.access import Face, Principal
 from crosslight.standards.problem import (
     CrosslightError,
     MethodNotAllowed,
@@ -44,6 +45,17 @@ _CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 CORRELATION: web.RequestKey[str] = web.RequestKey("correlation", str)
 #: Set by the services' authentication middleware, with :func:`admit`.
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+#: Set by :func:`refuse`.
+_REFUSED: web.RequestKey[CrosslightError] = web.RequestKey("refused", CrosslightError)
+#: Path prefix -> the face by which a stranger came.
+_FACES: tuple[tuple[str, Face], ...] = (
+    ("/fhir", "fhir"),
+    ("/dicomweb", "dicomweb"),
+    ("/xds/repository", "iti43"),
+    ("/xds", "xds"),
+    ("/rad69", "rad69"),
+    ("/join", "join"),
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Renderer = Callable[[web.Request, CrosslightError], web.Response]
@@ -84,6 +96,27 @@ def admit(request: web.Request, principal: Principal, *, via: str = "", correlat
     return caller
 
 
+def refuse(request: web.Request, error: CrosslightError) -> None:
+    """Note that credentials do not hold, where the answer is neither a 401 nor an error, but a page."""
+    request[_REFUSED] = error
+
+
+def _refusal(request: web.Request, error: CrosslightError | None) -> CrosslightError | None:
+    """Why a request's credentials do not hold; None of one whose caller is known."""
+    if error is not None and (
+        error.http_status == 401 or (error.http_status == 403 and CALLER not in request)
+    ):
+        return error
+    return request.get(_REFUSED)
+
+
+def _face(request: web.Request) -> Face:
+    path = request.path
+    return next(
+        (face for prefix, face in _FACES if path == prefix or path.startswith(f"{prefix}/")), "portal"
+    )
+
+
 class ErrorRenderers:
     """Path prefix -> how errors look there and below; the longest prefix wins.
 
@@ -106,12 +139,21 @@ class ErrorRenderers:
         return render_json(request, error)
 
 
-def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> Middleware:
+def problems(
+    renderers: ErrorRenderers, ids: Ids, *, credentials: str = "", noted: Noted = noted_nowhere
+) -> Middleware:
     """The outermost middleware: correlation id in and out, errors in the caller's own wire format.
 
-    ``credentials`` (ASCII, no quotes) says where they come from: every 401 repeats it in its text and its
-    challenge.
+    Args:
+        renderers: How errors look where.
+        ids: For correlation ids.
+        credentials: Where they come from (ASCII, no quotes): every 401 repeats it in its text and challenge.
+        noted: Told of every request whose credentials do not hold.
     """
+
+    def note(request: web.Request, error: CrosslightError | None) -> None:
+        if (refusal := _refusal(request, error)) is not None:
+            noted(_face(request), refusal, request.remote or "")
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -120,13 +162,16 @@ def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> M
         request[CORRELATION] = correlation
         try:
             response = await handler(request)
+            note(request, None)
         except CrosslightError as error:
+            note(request, error)
             if error.http_status == 401 and credentials:
                 error.todo = f"{error.todo} {credentials}".strip()
             if isinstance(error, OurError):
                 log.error("our fault", kind=type(error).__name__, reason=error.what, correlation=correlation)
             response = renderers.render(request, error)
         except web.HTTPException as error:
+            note(request, None)
             if error.status >= 400:
                 problem = _unrouted(request, error)
                 rendered = renderers.render(request, problem)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,6 +180,41 @@ def client_context(
         context.check_hostname = False
         context.sslobject_class = _expecting(expect)
     return context
+
+
+def refused_certificate(error: ssl.SSLError) -> str:
+    """Why a handshake failed, where it was for the caller's certificate; '' for all that is no credential."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "The client certificate is of no authority that is trusted here, or does not hold now."
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "No client certificate was shown."
+    return ""
+
+
+def watched(context: ssl.SSLContext, refused: Callable[[str, str], None]) -> ssl.SSLContext:
+    """``context`` of an asyncio listener, that tells of refused certificates: why, and the caller's address.
+
+    asyncio passes over a handshake that fails: no protocol is made, nothing is logged. So the handshake
+    itself tells, and finds the address at its caller, asyncio's SSLProtocol; '' where that is another.
+    """
+
+    class Watched(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except ssl.SSLError as error:
+                if why := refused_certificate(error):
+                    refused(why, _peer_of(sys._getframe(1).f_locals.get("self")))
+                raise
+
+    context.sslobject_class = Watched
+    return context
+
+
+def _peer_of(protocol: object) -> str:
+    transport = getattr(protocol, "_transport", None)
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return str(name[0]) if name else ""
 
 
 class Credentials:

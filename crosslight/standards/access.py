@@ -30,6 +30,7 @@ Face = Literal[
 #: ``retrieve`` images and manifests, ``store`` objects into an archive,
 #: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the
 #: service,
+#: ``authenticate`` is what strangers tried whose credentials do not hold, many in one entry;
 #: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote
 #: sign-ins as ``read``
 #: and what changes members as ``operate``, with the act in the query.
@@ -45,6 +46,7 @@ Action = Literal[
     "withdraw",
     "operate",
     "audit",
+    "authenticate",
     "decide",
     "end-decision",
     "unmerge",

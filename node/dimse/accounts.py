@@ -14,13 +14,10 @@ from typing import Literal, get_args
 from crosslight.runtime.audit import About, Act, AuditLog, OutcomeKind
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.log import get_logger
+from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.standards.access import Action, Decision
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import StorageError
 from node.dimse.callers import Calling
-
-log = get_logger("dimse")
 
 Done = Literal["stored", "duplicate", "refused"]
 
@@ -85,10 +82,17 @@ class Accounts:
         audit: The node's audit log.
         ids: For correlation ids.
         patients: Whose a study is.
+        noted: Told of callers that may not call.
     """
 
-    def __init__(self, audit: AuditLog, ids: Ids, patients: Callable[[str], tuple[Identifier, ...]]) -> None:
-        self._audit, self._ids, self._patients = audit, ids, patients
+    def __init__(
+        self,
+        audit: AuditLog,
+        ids: Ids,
+        patients: Callable[[str], tuple[Identifier, ...]],
+        noted: Noted = noted_nowhere,
+    ) -> None:
+        self._audit, self._ids, self._patients, self.noted = audit, ids, patients, noted
         self._lock = threading.Lock()
         #: Objects by outcome, for metrics.
         self.objects: Counter[str] = Counter()
@@ -101,14 +105,8 @@ class Accounts:
         return Caller(principal=calling.principal, correlation=self._ids.uuid4().hex, peer=calling.address)
 
     def deny(self, calling: Calling) -> None:
-        """Note that a caller was refused."""
-        act = self._audit.act(self._caller(calling), "dimse", "store", decision=Decision(False, calling.rule))
-        try:
-            act.begin_sync()
-            act.done("denied")
-            act.end_sync()
-        except StorageError:
-            log.error("audit failed", peer=calling.address)
+        """Note that a caller was refused: a stranger, who writes nothing of their own."""
+        self.noted("dimse", calling.rule, calling.address)
 
     def begin(self, caller: Caller, rule: str, action: Action, study_uid: str) -> _Act:
         """Commit an act's first entry."""

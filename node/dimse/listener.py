@@ -95,7 +95,13 @@ class DimseListener:
         address = (self._config.host, self._config.port)
         try:
             self._server = NodeServer(
-                self._settings(), address, self._sop_classes, handlers, self._ended, self._tls
+                self._settings(),
+                address,
+                self._sop_classes,
+                handlers,
+                self._ended,
+                self._tls,
+                self._accounts.noted,
             )
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
@@ -141,7 +147,6 @@ class DimseListener:
             upper.account = self._accounts.open(calling)
             return
         self._count("refused")
-        log.warning("caller refused", aet=calling.principal.name, address=calling.address)
         self._accounts.deny(calling)
         upper.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN)
         upper.kill()

@@ -15,6 +15,8 @@ from pynetdicom import build_context
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.refusals import Noted, noted_nowhere
+from crosslight.runtime.tls import refused_certificate
 from node.dimse.exchange import Context, SupportedClass
 from node.dimse.sockets import NodeSocket
 from node.dimse.upper import UpperLayer
@@ -88,9 +90,10 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         own_handlers: list[tuple[Any, Any]],
         ended: Callable[[UpperLayer], None],
         tls: ssl.SSLContext | None,
+        noted: Noted = noted_nowhere,
     ) -> None:
         self.own_handlers, self.ended = own_handlers, ended
-        self._tls = tls
+        self._tls, self._noted = tls, noted
         super().__init__(
             ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler
         )
@@ -113,7 +116,12 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         """In the connection's thread: TLS, then the association."""
         if self._tls is not None:
             request.settimeout(self.ae.acse_timeout)
-            request = self._tls.wrap_socket(request, server_side=True)
+            try:
+                request = self._tls.wrap_socket(request, server_side=True)
+            except ssl.SSLError as error:
+                if why := refused_certificate(error):
+                    self._noted("dimse", why, client_address[0])
+                raise
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

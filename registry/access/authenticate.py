@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
-from crosslight.runtime.http import Handler, admit, peer_certificate
+from crosslight.runtime.http import Handler, admit, peer_certificate, refuse
 from crosslight.runtime.tls import Identity, expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.problem import Unauthenticated
@@ -78,8 +78,10 @@ class Authenticator:
             if not self.is_public(request):
                 try:
                     await self.authenticate(request, listener)
-                except Unauthenticated:
+                except Unauthenticated as error:
                     if listener == "people" and _is_page(request):
+                        if hdrs.AUTHORIZATION in request.headers or COOKIE in request.cookies:
+                            refuse(request, error)
                         raise web.HTTPSeeOther(sign_in_address(request)) from None
                     raise
             return await handler(request)

@@ -18,13 +18,15 @@ import orjson
 from aiohttp import hdrs, web
 from joserfc import jwt
 
+from crosslight.runtime.http import refuse
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Principal
+from crosslight.standards.problem import Unauthenticated
 from registry.access.config import AccessConfig, DemoAccount
 from registry.access.oidc import challenge
 from registry.access.pages import page
-from registry.access.signin import STRANGER, SignInAudit
+from registry.access.signin import SignInAudit
 from registry.access.store import AccessStore
 from registry.keys import TokenKeys
 
@@ -159,13 +161,15 @@ class DemoProvider:
         window_s = self._config.failure_window_minutes * 60
         by_user, by_address = await self._store.failures(subjects, window_s)
         if by_user >= self._config.failures_per_account or by_address >= self._config.failures_per_address:
-            await self._audit.refused(request, STRANGER, "too many attempts")
+            refuse(request, Unauthenticated(_WAIT))
             return self._form(ticket, _WAIT, 429)
         account = self._check(user, password)
         if account is None:
             await self._store.add_failures(subjects, window_s)
-            who = Principal(subject=f"person:{user}", evidence="none") if user in self._accounts else STRANGER
-            await self._audit.refused(request, who, "wrong name or password")
+            refuse(request, Unauthenticated(_WRONG))
+            if user in self._accounts:  # as often as its failures are bounded
+                who = Principal(subject=f"person:{user}", evidence="none")
+                await self._audit.refused(request, who, "wrong name or password")
             return self._form(ticket, _WRONG, 401)
         return await self._send_code(ticket, grant, account)
 

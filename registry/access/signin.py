@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.http import admit
+from crosslight.runtime.http import admit, refuse
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Decision, Principal
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
@@ -28,7 +28,6 @@ log = get_logger("signin")
 BROWSER_COOKIE = "__Host-crosslight-signin"
 SIGNIN_LIFE_S = 600
 MAX_RETURN_CHARS = 512
-STRANGER = Principal(subject="stranger", evidence="none")
 
 
 class SignInAudit:
@@ -130,8 +129,7 @@ class SignIn:
             pending = await self._pending(request)
             principal = await self._finish(request, pending)
         except CrosslightError as error:
-            await self._audit.refused(request, STRANGER, f"{type(error).__name__} {error.where}".strip())
-            log.warning("sign-in refused", kind=type(error).__name__, reason=error.what, detail=error.where)
+            refuse(request, error)  # nobody has signed in yet: a stranger writes nothing of their own
             response: web.StreamResponse = problem_page(
                 error.what,
                 status=error.http_status,

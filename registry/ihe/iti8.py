@@ -11,6 +11,7 @@ from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import Peer
+from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.runtime.tls import expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.hl7.ack import ack_for, render_ack
@@ -59,6 +60,7 @@ class AdtFeed:
         clock: Time.
         ids: For correlation and control ids.
         open_mode: Whether callers without credentials are the principal *open*.
+        noted: Told of callers whose certificate does not hold.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class AdtFeed:
         ids: Ids,
         *,
         open_mode: bool = False,
+        noted: Noted = noted_nowhere,
     ) -> None:
+        self._noted = noted
         self._patients, self._directory, self._region = patients, directory, region
         self._clock, self._ids, self._open = clock, ids, open_mode
 
@@ -100,7 +104,11 @@ class AdtFeed:
         if self._open and not peer.certificate:
             principal = OPEN
         else:
-            principal = certificate_principal(peer, self._directory, self._region, self._clock)
+            try:
+                principal = certificate_principal(peer, self._directory, self._region, self._clock)
+            except (Unauthenticated, Forbidden) as error:
+                self._noted("hl7", error, peer.address)
+                raise
         return Caller(principal=principal, correlation=self._ids.uuid4().hex, peer=peer.address)
 
     def _own_authority(self, principal: Principal) -> str:

@@ -17,6 +17,7 @@ import grpc.aio
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.credentials import principal_of
+from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.runtime.tls import Identity, grpc_certificate, grpc_identity
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Forbidden, Unauthenticated
@@ -51,10 +52,13 @@ def _address(peer: str) -> str:
 
 
 class Callers:
-    """Who calls a gRPC method; for every servicer on the members' port."""
+    """Who calls a gRPC method; for every servicer on the members' port.
 
-    def __init__(self, members: MemberService, clock: Clock) -> None:
-        self._members, self._clock = members, clock
+    ``noted`` is told of who is refused.
+    """
+
+    def __init__(self, members: MemberService, clock: Clock, *, noted: Noted = noted_nowhere) -> None:
+        self._members, self._clock, self._noted = members, clock, noted
         self._ending: set[asyncio.Future[None]] = set()
 
     def identify(self, context: Any) -> Member:
@@ -82,10 +86,15 @@ class Callers:
         try:
             member = self.identify(context)
         except (Unauthenticated, Forbidden) as error:
+            self.refused(context, error)
             await context.abort(REFUSALS[type(error)], str(error))
             raise
         self._cut_with(member.id, context)
         return member
+
+    def refused(self, context: Any, error: Unauthenticated | Forbidden) -> None:
+        """Note that who calls is not let in."""
+        self._noted("feed", error, _address(str(context.peer())))
 
     def _cut_with(self, member: MemberId, context: Any) -> None:
         """End the current call with a status when the member is suspended.

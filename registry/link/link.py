@@ -43,9 +43,11 @@ DRIFT_PAUSE_S = 60.0
 class MembershipServicer(pb_grpc.MembershipServicer):
     """Serves the link of each node, and renews its certificate on it."""
 
-    def __init__(self, members: MemberService, index: IndexFacts, clock: Clock) -> None:
+    def __init__(
+        self, members: MemberService, index: IndexFacts, clock: Clock, callers: Callers | None = None
+    ) -> None:
         self._members, self._index, self._clock = members, index, clock
-        self._callers = Callers(members, clock)
+        self._callers = callers or Callers(members, clock)
         self._links: dict[MemberId, _Link] = {}
         members.on_change(self._changed)
 
@@ -62,6 +64,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
         try:
             member = self._callers.identify(context)
         except (Unauthenticated, Forbidden) as error:
+            self._callers.refused(context, error)
             await context.abort(REFUSALS[type(error)], str(error))
             return
         link = _Link(self._members, self._index, self._clock, self._callers, member.id, context)

@@ -9,13 +9,13 @@ invitation.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NoReturn
 
 import orjson
 from aiohttp import web
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.credentials import principal_of
-from crosslight.runtime.http import admit, read_limited
+from crosslight.runtime.http import admit, read_limited, refuse
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Decision, Principal
@@ -70,11 +70,13 @@ class Join:
         csr_public_key(csr)  # a bad request must not cost the invitation
         try:
             invited = await self._members.store.invited_member(secret)
-            for authority in authorities:
-                self._members.authorities.check(authority, invited.member.code)
         except CrosslightError as error:
-            await self._refused(request, error)
+            refuse(
+                request, error
+            )  # spent, expired or none at all: a stranger, who writes nothing of their own
+            raise
         caller = admit(request, _node(invited))
+        await self._check(authorities, invited.member.code, caller)
         async with self._members.acts.act(caller, "join", invited.member.code, face="join", decision=INVITED):
             row = await self._admit(secret)
             await self._members.authorities.ask(row.member.id, authorities, by=caller)
@@ -86,11 +88,17 @@ class Join:
             headers={"Cache-Control": "no-store"},
         )
 
-    async def _refused(self, request: web.Request, error: CrosslightError) -> NoReturn:
-        """Audit that nobody was let in, and say so."""
-        caller, decision = admit(request, _stranger(request)), Decision(False, type(error).__name__)
-        async with self._members.acts.act(caller, "join", "", face="join", decision=decision, refusal=error):
-            raise error
+    async def _check(self, authorities: list[str], code: str, caller: Caller) -> None:
+        """Refuse an authority that cannot be the invited member's own; that is audited."""
+        try:
+            for authority in authorities:
+                self._members.authorities.check(authority, code)
+        except CrosslightError as error:
+            decision = Decision(False, type(error).__name__)
+            async with self._members.acts.act(
+                caller, "join", code, face="join", decision=decision, refusal=error
+            ):
+                raise
 
     async def _admit(self, secret: str) -> MemberRow:
         invited = await self._members.store.invited_member(secret)
@@ -147,10 +155,6 @@ def _read(body: bytes) -> tuple[str, bytes, list[str]]:
     if len(authorities) > MAX_AUTHORITIES:
         raise TooLarge("Too many patient authorities.", why=f"Limit here: {MAX_AUTHORITIES}.")
     return secret, csr.encode(), authorities
-
-
-def _stranger(request: web.Request) -> Principal:
-    return Principal(subject="stranger", name=request.remote or "", purpose="HOPERAT", evidence="none")
 
 
 def _node(row: MemberRow) -> Principal:

@@ -218,20 +218,18 @@ def _raw_store(assoc: Any, raw: bytes, sop_class: str, instance: str) -> int:
     return int(answer.Status)
 
 
-async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
+async def test_unknown_callers_are_refused_and_told_of(tmp_path: Path) -> None:
     callers = (KnownCaller(ae_title="CT1", addresses=("10.1.0.0/16",)), KnownCaller(ae_title="MR1"))
-    async with node(tmp_path, callers=callers) as made:
+    noted: list[tuple[object, ...]] = []
+    async with node(tmp_path, callers=callers, noted=lambda *told: noted.append(told)) as made:
         port = made.service.port
         for calling, accepted in (("CT1", False), ("NOBODY", False), ("MR1", True)):
             assoc = await asyncio.to_thread(associate, port, ECHO, calling=calling)
             assert (assoc.is_established, assoc.is_rejected) == (accepted, not accepted), calling
             if accepted:
                 await asyncio.to_thread(assoc.release)
-        acts = await _settled(made, 2)
-        assert [(a.who.subject, a.decision, a.text) for a in acts] == [
-            ("aet:CT1", "deny", "denied"),
-            ("aet:NOBODY", "deny", "denied"),
-        ]
+        assert noted == [("dimse", "caller not configured", "127.0.0.1")] * 2
+        assert await made.acts() == []  # strangers write nothing of their own
         assert made.service.associations["refused"] == 2
 
 

@@ -42,7 +42,15 @@ def test_who_runs_the_region_sees_no_patient() -> None:
 
 ACTIONS, FACES = frozenset(get_args(Action)), frozenset(get_args(Face))
 #: Allowed by other rules than the table: a provider's word, an invitation, being at the node's machine.
-ELSEWHERE = {"sign-in", "sign-out", "join", "ask-authority", "withdraw", "exchange-token"}
+ELSEWHERE = {
+    "sign-in",
+    "sign-out",
+    "join",
+    "ask-authority",
+    "withdraw",
+    "exchange-token",
+    "authenticate",
+}
 
 
 def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
