@@ -14,7 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, StreamReader, TCPConnector, web
+from aiohttp import ClientSession, ClientTimeout, StreamReader, TCPConnector, hdrs, web
 from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.caller import Caller
@@ -170,6 +170,8 @@ def problems(
             if isinstance(error, OurError):
                 log.error("our fault", kind=type(error).__name__, reason=error.what, correlation=correlation)
             response = renderers.render(request, error)
+            if error.retry_after_s is not None:  # RFC 9110 10.2.3, whatever the form of the rest
+                response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
         except web.HTTPException as error:
             note(request, None)
             if error.status >= 400:

@@ -29,6 +29,4 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
         content_type="application/problem+json",
     )
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    if error.retry_after_s is not None:
-        response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
     return response

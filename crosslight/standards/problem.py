@@ -25,6 +25,7 @@
         BadGateway                another system's answer to us is none that can be used
         Unavailable               a peer or a part of us cannot answer now
           Busy                    too many ask at once
+            OverShare             and whoever asks has all of its own share
           MemberFailed            the member that holds it answered with a failure
           MemberUnreachable       the member that holds it cannot be reached
 
@@ -263,9 +264,17 @@ class Unavailable(PeerError):
 
 
 class Busy(Unavailable):
-    """Too many ask at once."""
+    """Too many ask at once: nothing is broken, and it may be asked again soon."""
 
+    retry_after_s = 5
+    fhir_code = "throttled"
     xds_code = "XDSRegistryBusy"
+
+
+class OverShare(Busy):
+    """One caller asks for too much at once: others are served meanwhile (RFC 6585 4)."""
+
+    http_status = 429
 
 
 class MemberFailed(Unavailable):

@@ -157,7 +157,8 @@ WIRES = {
         "RETRY",
         0xC000,
     ),
-    "Busy": (503, 30, "transient", "Receiver", "Unavailable", "XDSRegistryBusy", "AR 207", "RETRY", 0xC000),
+    "Busy": (503, 5, "throttled", "Receiver", "Busy", "XDSRegistryBusy", "AR 207", "RETRY", 0xA700),
+    "OverShare": (429, 5, "throttled", "Receiver", "Busy", "XDSRegistryBusy", "AR 207", "RETRY", 0xA700),
     "MemberFailed": (
         502,
         30,
@@ -215,7 +216,7 @@ def test_an_error_looks_on_each_wire_as_the_table_says(name: str) -> None:
         == orjson.loads(_body(details.body))["title"]
         == "What."
     )
-    assert details.headers.get("Retry-After") == (None if again_s is None else str(again_s))
+    assert error.retry_after_s == again_s
     assert error_outcome(error)["issue"][0]["code"] == issue
     fault = fault_of(error)
     assert (fault.code, fault.own) == (fault_code, own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 from hypothesis import given
@@ -145,3 +146,13 @@ def test_content_type_parameters() -> None:
         "type": "application/xop+xml",
         "action": "None",
     }
+
+
+def test_many_parts_cost_no_more_than_their_bytes() -> None:
+    """10,000 parts in 8 MB took 11 s of work; the bound is many times what it takes now."""
+    heads = (f"\r\n--{FRAME.boundary}\r\nContent-ID: <{n}@x>\r\n\r\n".encode() for n in range(10_000))
+    data = FRAME.head(b"<r/>") + b"".join(head + bytes(780) for head in heads) + FRAME.tail()
+    began = time.process_time()
+    _, parts = parse_related(FRAME.content_type, data)
+    assert time.process_time() - began < 1.0
+    assert len(parts) == 10_000

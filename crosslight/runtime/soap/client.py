@@ -17,6 +17,7 @@ from crosslight.runtime.machine_errors import reached_not
 from crosslight.runtime.workers import Workers, off_loop
 from crosslight.standards.problem import (
     BadGateway,
+    Busy,
     Forbidden,
     Malformed,
     TooLarge,
@@ -324,7 +325,9 @@ def _check_status(response: ClientResponse) -> None:
         raise Unauthenticated("The peer does not accept our credentials.", why=why)
     if response.status == 403:
         raise Forbidden("The peer does not allow this.", why=why)
-    if response.status in (429, 502, 503, 504):
+    if response.status == 429:
+        raise Busy("The peer is busy.", where="answer", why=why)
+    if response.status in (502, 503, 504):
         raise Unavailable("The peer cannot answer now.", where="answer", why=why)
     if response.status >= 300 and kind not in ("application/soap+xml", "multipart/related"):
         raise BadGateway("The peer refused the request.", why=why)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
+from crosslight.standards.problem import Busy, CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
 from node.dimse.association import Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
@@ -133,6 +133,6 @@ def _received(request: Request) -> Received:
 
 
 def _status_of(error: CrosslightError) -> int:
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError | Busy):
         return OUT_OF_RESOURCES
     return OUT_OF_RESOURCES | 0x01 if isinstance(error, TooLarge) else CANNOT_UNDERSTAND

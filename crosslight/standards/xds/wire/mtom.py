@@ -73,6 +73,9 @@ Event = XopPartBegin | XopPartData | XopPartEnd
 class MultipartParser:
     """multipart/* as a sans-IO parser: bytes in, events out.
 
+    What was read stays in the buffer until a call of :meth:`feed` has given all its events, so that many
+    small parts cost no more than their bytes.
+
     Args:
         boundary: The parameter of Content-Type.
         max_parts: More are refused.
@@ -84,7 +87,8 @@ class MultipartParser:
                 "The multipart boundary is missing or not allowed.", why="RFC 2046 5.1.1: 1 to 70 characters."
             )
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
-        self._buffer = b"\r\n"  # so that a delimiter on the first line is found too
+        self._buffer = bytearray(b"\r\n")  # so that a delimiter on the first line is found too
+        self._at = 0  # what lies before it in the buffer was read
         self._state = "preamble"  # preamble | head | data | done
         self._parts, self._max_parts = 0, max_parts
         self._preamble = 0
@@ -103,38 +107,26 @@ class MultipartParser:
             Malformed, TooLarge: the message breaks MIME or a bound.
         """
         self._buffer += data
-        while True:
-            if self._state == "done":
-                self._buffer = b""
-                return
+        while self._state != "done":
             if self._state == "head":
                 begin = self._read_head()
                 if begin is None:
-                    return
+                    break
                 yield begin
                 continue
             index, after = self._find_delimiter()
-            piece, in_data = self._buffer[:index], self._state == "data"
+            in_data = self._state == "data"
+            piece = self._take(index)
             if piece and in_data:
-                self._buffer, index = self._buffer[index:], 0
-                skipped = min(self._skip, len(piece))
-                self._skip -= skipped
-                self._length += len(piece) - skipped
-                if len(piece) > skipped:
-                    yield XopPartData(piece[skipped:] if skipped else piece)
-            elif piece:
-                self._preamble += len(piece)
-                if self._preamble > MAX_HEAD_BYTES:
-                    raise Malformed(
-                        "The multipart message does not begin with its boundary.", why="RFC 2046 5.1.1."
-                    )
-            self._buffer = self._buffer[index:]
+                yield XopPartData(piece)
             if after is None:
-                return
+                break
             if in_data:
                 self._check_length()
                 yield XopPartEnd()
             self._open_next(after)
+        del self._buffer[: len(self._buffer) if self._state == "done" else self._at]
+        self._at = 0
 
     def close(self) -> None:
         """The bytes have ended.
@@ -145,23 +137,46 @@ class MultipartParser:
         if self._state != "done":
             raise Malformed("The multipart message is cut off.", why="RFC 2046 5.1.1: no closing boundary.")
 
-    def _find_delimiter(self) -> tuple[int, int | None]:
-        """(bytes before the delimiter or safe to pass on, length of the delimiter line).
+    def _take(self, index: int) -> bytes:
+        """The bytes of the part that is open up to ``index``; those before the first part are counted only.
 
-        The length is None where the line is not, or not yet, there.
+        Raises:
+            Malformed: too much stands before the first part.
         """
-        start = 0
+        start, self._at = self._at, index
+        if self._state != "data":
+            self._preamble += index - start
+            if self._preamble > MAX_HEAD_BYTES:
+                raise Malformed(
+                    "The multipart message does not begin with its boundary.", why="RFC 2046 5.1.1."
+                )
+            return b""
+        skipped = min(self._skip, index - start)
+        self._skip -= skipped
+        self._length += index - start - skipped
+        return bytes(self._buffer[start + skipped : index])
+
+    def _find_delimiter(self) -> tuple[int, int | None]:
+        """(where the delimiter begins, or what is safe to pass on ends; length of the delimiter line).
+
+        The length is -1 for the closing one, None where the line is not, or not yet, there.
+        """
+        start = self._at
         while True:
             index = self._buffer.find(self._delimiter, start)
             if index < 0:
-                return max(0, len(self._buffer) - len(self._delimiter) + 1), None
+                return max(self._at, len(self._buffer) - len(self._delimiter) + 1), None
             rest = self._buffer[index + len(self._delimiter) : index + len(self._delimiter) + 130]
             if rest[:2] == b"--":
                 return index, -1
             padding = len(rest) - len(rest.lstrip(b" \t"))
             if rest[padding : padding + 2] == b"\r\n":
                 return index, len(self._delimiter) + padding
-            if len(rest) < padding + 2 and padding < 128 and (rest[padding:] in (b"", b"\r") or rest == b"-"):
+            if (
+                len(rest) < padding + 2
+                and padding < 128
+                and (bytes(rest[padding:]) in (b"", b"\r") or rest == b"-")
+            ):
                 return index, None  # more bytes will tell
             start = index + 1  # the boundary's text inside longer content
 
@@ -172,21 +187,22 @@ class MultipartParser:
         self._parts += 1
         if self._parts > self._max_parts:
             raise TooLarge("The multipart message has too many parts.", why=f"Limit here: {self._max_parts}.")
-        self._buffer = self._buffer[after:]  # begins with the CRLF that ends the delimiter line
+        self._at += after  # at the CRLF that ends the delimiter line
         self._state, self._length = "head", 0
 
     def _read_head(self) -> XopPartBegin | None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0 or end > MAX_HEAD_BYTES:
-            if len(self._buffer) > MAX_HEAD_BYTES:
+        start = self._at
+        end = self._buffer.find(b"\r\n\r\n", start, start + MAX_HEAD_BYTES + 4)
+        if end < 0:
+            if len(self._buffer) - start > MAX_HEAD_BYTES:
                 raise Malformed(
                     "A part's headers are too long or do not end in an empty line.", why="RFC 2046 5.1."
                 )
             return None
         headers: dict[str, str] = {}
         # unfolded: RFC 5322 2.2.3
-        lines = re.sub(r"\r\n(?=[ \t])", "", self._buffer[2:end].decode("utf-8", "replace"))
-        for line in lines.split("\r\n") if end > 2 else ():
+        lines = re.sub(r"\r\n(?=[ \t])", "", self._buffer[start + 2 : end].decode("utf-8", "replace"))
+        for line in lines.split("\r\n") if end > start + 2 else ():
             name, colon, value = line.partition(":")
             if not colon or "\n" in line or name != name.strip() or not name or name.lower() in headers:
                 raise Malformed("A part has a header that cannot be read, or twice.", why="RFC 2045 2.1.")
@@ -196,7 +212,7 @@ class MultipartParser:
             raise Malformed("A part's Content-Length is not a number.")
         self._announced = int(announced) if announced else None
         # keeps the empty line's CRLF: a part without body ends right there
-        self._buffer = self._buffer[end + 2 :]
+        self._at = end + 2
         self._state, self._skip = "data", 2
         return XopPartBegin(headers)
 

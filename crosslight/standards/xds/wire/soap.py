@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crosslight.standards.problem import (
+    Busy,
     CrosslightError,
     Forbidden,
     Malformed,
@@ -46,8 +47,8 @@ class SoapFault(PeerError):
     Args:
         code: ``Sender``, ``Receiver``, ``MustUnderstand``, ``VersionMismatch`` or ``DataEncodingUnknown``.
         subcode: A WS-Addressing subcode's local name, e.g. ``ActionNotSupported``; '' for none.
-        own: A subcode of ours that tells what the HTTP status no longer does: ``Forbidden``, ``Unavailable``;
-            '' for none.
+        own: A subcode of ours that tells what the HTTP status no longer does: ``Forbidden``, ``Unavailable``,
+            ``Busy``; '' for none.
         relates_to: MessageID of the request, where it was read before the fault.
     """
 
@@ -254,6 +255,7 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
     is_ours = isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError)
     code = "Receiver" if is_ours else "Sender"
     own = "Unavailable" if error.http_status == 503 else "Forbidden" if isinstance(error, Forbidden) else ""
+    own = "Busy" if isinstance(error, Busy) else own
     return SoapFault(error.what, code=code, why=error.why, relates_to=relates_to, own=own)
 
 
@@ -265,6 +267,8 @@ def _received_fault(element: Element, relates_to: str) -> PeerError:
     code = value("s:Code/s:Value").rpartition(":")[2] or "Receiver"
     subcode = value("s:Code/s:Subcode/s:Value").rpartition(":")[2]
     told = value("s:Reason/s:Text")[:500]
+    if subcode == "Busy":
+        return Busy("The peer is busy.", where="answer", why=told)
     if subcode == "Unavailable":
         return Unavailable("The peer cannot answer now.", where="answer", why=told)
     if subcode == "Forbidden":
