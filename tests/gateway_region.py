@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from joserfc.jwk import ECKey
 from loopback import served
 from node_parts import StillConnection, node_ground
@@ -43,6 +43,13 @@ from registry.reach.members import Reach
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RYR")
+
+
+ASKING = "X-Asking"
+
+
+def _asking(request: web.Request) -> Principal:
+    return replace(CLINICIAN, subject=request.headers.get(ASKING, CLINICIAN.subject))
 
 
 @dataclass
@@ -185,14 +192,17 @@ def endpoints(url: str, code: str) -> Endpoints:
 async def gateway_region(
     folder: Path, codes: tuple[str, ...] = ("RA2", "RTK"), *, config: GatewayConfig | None = None
 ) -> AsyncIterator[GatewayRegion]:
-    """A registry's faces, and real nodes for ``codes``."""
+    """A registry's faces, and real nodes for ``codes``.
+
+    Who asks is a clinician, whose name the header :data:`ASKING` may say.
+    """
     dicomweb = DicomwebConfig(cors_origins=("https://viewer.example",))
     whole = room_config(gateway=config or GatewayConfig(), dicomweb=dicomweb)
     async with AsyncExitStack() as stack:
         db = SqliteDb(folder / "registry.sqlite")
         stack.push_async_callback(db.close)
         room = await make_room(db, config=whole)
-        there = await stack.enter_async_context(room_faces(room, lambda request: CLINICIAN, kind="systems"))
+        there = await stack.enter_async_context(room_faces(room, _asking, kind="systems"))
         nodes = {}
         for code in codes:
             member = room.member(code)

@@ -10,6 +10,7 @@ from crosslight.standards.problem import Conflict, NotFound, TooLarge
 from crosslight.standards.study import ManifestFacts
 from crosslight.standards.xds.wire import retrieve
 from registry.enrich.config import EnrichConfig
+from registry.enrich.series import ENRICHER
 from registry.members.model import Member
 from registry.reach.members import Reach
 
@@ -38,15 +39,16 @@ class Manifests:
     async def _fetch(self, member: Member, document_uid: str, token: str, correlation: str) -> bytes:
         """One document's bytes, asked for by ITI-43."""
         request = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
-        answer = await self._reach.call(
-            member,
-            "iti43",
-            retrieve.render_retrieve_request([request]),
-            token,
-            correlation=correlation,
-            timeout_s=self._config.timeout_s,
-            max_bytes=2 * self._config.max_manifest_bytes,
-        )
+        async with self._reach.lanes.turn(member, ENRICHER):
+            answer = await self._reach.call(
+                member,
+                "iti43",
+                retrieve.render_retrieve_request([request]),
+                token,
+                correlation=correlation,
+                timeout_s=self._config.timeout_s,
+                max_bytes=2 * self._config.max_manifest_bytes,
+            )
         reply = retrieve.parse_retrieve_response(answer.body)
         for document in reply.documents:
             if document.request.document_unique_id == document_uid and document.data is not None:

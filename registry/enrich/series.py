@@ -15,6 +15,8 @@ from registry.intake.checks import MAX_SERIES
 from registry.members.model import Member
 from registry.reach.members import Reach
 
+ENRICHER = "enricher"  # whose turns at members these are
+
 
 class SeriesLists:
     """Asks members for the series of studies."""
@@ -44,9 +46,8 @@ class SeriesLists:
         self, member: Member, path: str, query: str, token: str, correlation: str
     ) -> list[dict[str, Any]]:
         headers = {"Accept": "application/dicom+json"}
-        async with self._reach.open(
-            member, path, token, query=query, headers=headers, correlation=correlation
-        ) as response:
+        opened = self._reach.open(member, path, token, query=query, headers=headers, correlation=correlation)
+        async with self._reach.lanes.turn(member, ENRICHER), opened as response:
             if response.status == 204:
                 return []
             if response.status != 200:

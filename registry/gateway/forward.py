@@ -14,15 +14,16 @@ from aiohttp import ClientError, ClientResponse, web
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import share_of
 from crosslight.standards.ids import MemberId
-from crosslight.standards.problem import MemberUnreachable
+from crosslight.standards.problem import Busy, MemberUnreachable
 from registry.gateway.holders import Holder, alternatives
 from registry.reach.members import Reach
 
 log = get_logger("gateway")
 
 #: A holder's answer that another holder may better: it does not have it (any more), or cannot serve now.
-TRY_NEXT = frozenset({404, 410, 500, 502, 503, 504, 507})
+TRY_NEXT = frozenset({404, 410, 429, 500, 502, 503, 504, 507})
 #: Request headers that a holder needs to answer as it would to a direct client.
 FORWARDED = (
     "Accept",
@@ -80,9 +81,10 @@ class Gateway:
 
         Raises:
             MemberUnreachable: nobody answered; names them.
+            Busy: nobody did, and at one of them there was no turn.
         """
         candidates = alternatives(holders)
-        silent = []
+        silent, busy = [], None
         method, headers = "GET", {"Accept": accept}
         if not accept:
             method = request.method
@@ -102,7 +104,11 @@ class Gateway:
             )
             async with AsyncExitStack() as stack:
                 try:
+                    await stack.enter_async_context(self.reach.lanes.turn(holder.member, share_of(caller)))
                     response = await stack.enter_async_context(opened)
+                except Busy as error:
+                    busy = error
+                    continue
                 except MemberUnreachable:
                     silent.append(holder.member)
                     continue
@@ -112,6 +118,8 @@ class Gateway:
                     continue
                 yield holder, response
                 return
+        if busy is not None:
+            raise busy
         raise self.reach.unreachable(silent or [candidate.member for candidate in candidates])
 
     async def forward(

@@ -11,15 +11,18 @@ turn comes.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import share_of
 from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.soap.endpoint import Call, Multipart
 from crosslight.runtime.soap.server import Part
-from crosslight.standards.problem import CrosslightError
+from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import Busy, CrosslightError
 from crosslight.standards.xds.rules.errors import RegistryError, refusal
 from crosslight.standards.xds.wire import retrieve
 from crosslight.standards.xds.wire.retrieve import DocumentRequest, DocumentResponse, RetrievedDocument
@@ -148,27 +151,48 @@ class RetrieveMerge:
 
         Suspension of a member that is asked cuts the answer off while the context is open.
         """
-        members = {errand.member.id for errand in errands.all}
         async with AsyncExitStack() as stack:
-            with self._reach.running(call.request, members):
+            busy = await self._turns(stack, call, errands)
+            going = [errand for errand in errands.all if errand.member.id not in busy]
+            for errand in errands.all:
+                if errand.member.id in busy:
+                    merged.errors += errand.failed("XDSRepositoryBusy", str(busy[errand.member.id]))
+            with self._reach.running(call.request, {errand.member.id for errand in going}):
                 opened = await asyncio.gather(
-                    *(self._open(stack, call, errand, service, body(errand)) for errand in errands.all)
+                    *(self._open(stack, call, errand, service, body(errand)) for errand in going)
                 )
-                for place, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
+                for place, (errand, stream) in enumerate(zip(going, opened, strict=True)):
                     if isinstance(stream, SoapStream):
                         _merge(merged, place, errand, stream)
                     else:
-                        merged.errors += errand.failed("XDSRepositoryError", stream)
+                        merged.errors += errand.failed(*stream)
                 rendered = retrieve.render_retrieve_response(merged.documents, merged.errors, merged.asked)
                 yield Multipart(rendered, _parts(merged))
 
+    async def _turns(self, stack: AsyncExitStack, call: Call, errands: Errands) -> dict[MemberId, Busy]:
+        """A turn at each member that is to be asked, for all that it is asked; those that were busy.
+
+        One member after the other, always in the same order, and all of a member's at once: no two requests
+        wait for each other.
+        """
+        calls = Counter(errand.member.id for errand in errands.all)
+        members = {errand.member.id: errand.member for errand in errands.all}
+        busy: dict[MemberId, Busy] = {}
+        for key in sorted(members):
+            turn = self._reach.lanes.turn(members[key], share_of(call.caller), calls[key])
+            try:
+                await stack.enter_async_context(turn)
+            except Busy as error:
+                busy[key] = error
+        return busy
+
     async def _open(
         self, stack: AsyncExitStack, call: Call, errand: Errand, service: Service, body: bytes
-    ) -> SoapStream | str:
-        """A member's answer as far as its root part, or in words why there is none."""
+    ) -> SoapStream | tuple[str, str]:
+        """A member's answer as far as its root part, or error code and words why there is none."""
         member, caller = errand.member, call.caller
         if not self._reach.offers(member, service):
-            return f"{member.name} ({member.code}) has no address for this transaction."
+            return "XDSRepositoryError", f"{member.name} ({member.code}) has no address for this transaction."
         token = self._reach.mint(caller, member, studies=sorted(errand.studies), patient=errand.patient)
         try:
             return await stack.enter_async_context(
@@ -176,9 +200,11 @@ class RetrieveMerge:
             )
         except CrosslightError as error:
             log.warning("member does not answer", member=member.code, kind=type(error).__name__)
+            if isinstance(error, Busy):
+                return "XDSRepositoryBusy", f"{member.name} ({member.code}) is busy."
             if error.http_status in (503, 504):
-                return f"{member.name} ({member.code}) cannot be reached."
-            return f"{member.name} ({member.code}) refused: {error.what}"
+                return "XDSRepositoryError", f"{member.name} ({member.code}) cannot be reached."
+            return "XDSRepositoryError", f"{member.name} ({member.code}) refused: {error.what}"
 
 
 def not_available(document: DocumentRequest) -> RegistryError:

@@ -19,5 +19,13 @@ class ReachConfig:
     buffer_bytes: int = setting(
         262144, "Read ahead of each stream; at most twice this is held.", low=16384, high=2097152
     )
-    connections_per_member: int = setting(64, "Most connections to one member at a time.", low=1, high=1024)
+    connections_per_member: int = setting(
+        64, "Most calls to one member at a time, of all callers.", low=1, high=1024
+    )
+    connections_per_caller: int = setting(
+        8, "Of these, most of one caller: a person, an app, a system.", low=1, high=1024
+    )
+    turn_timeout_s: float = setting(
+        20.0, "Wait for a turn at a member; then the answer is that it is busy.", low=0.1, high=300
+    )
     token_ttl_s: int = setting(300, "How long a holder accepts the token of a retrieve.", low=30, high=900)

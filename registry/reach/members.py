@@ -27,6 +27,7 @@ from crosslight.standards.problem import MemberUnreachable, Unavailable
 from registry.members.model import Directory, Member
 from registry.reach.addresses import ACTIONS, Service, address
 from registry.reach.config import ReachConfig
+from registry.reach.lanes import MemberLanes
 
 log = get_logger("reach")
 
@@ -50,6 +51,8 @@ class Reach:
         ids: Message ids of SOAP requests.
         live: Ends running streams of a member that is suspended.
         workers: Where large SOAP answers are parsed.
+
+    Each call is made in a turn at its member (:attr:`lanes`), which whoever calls takes.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Reach:
         self._ids = ids
         self._live = live
         self._workers = workers
+        self.lanes = MemberLanes(config)
 
     # --- whether --------------------------------------------------------------------------------------------
 

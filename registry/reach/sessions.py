@@ -42,7 +42,7 @@ class MemberSessions:
                 self._tls(member),
                 connect_timeout_s=self._config.connect_timeout_s,
                 read_timeout_s=self._config.stall_timeout_s,
-                limit=self._config.connections_per_member,
+                limit=0,  # MemberLanes bounds them: who waits must not seem to wait for the member
             )
             self._sessions[member.id] = (member.code, session)
         return session
