@@ -12,7 +12,9 @@ import orjson
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from crosslight.runtime.clock import Ids
 from crosslight.runtime.files import Files, one_at_a_time
+from crosslight.runtime.signing import private_pem
 from crosslight.standards.problem import ConfigError, kind_as_sentence
 
 
@@ -22,8 +24,8 @@ class TokenKeys:
     To change the key put a new one first, and drop the old one when its last token has ended.
     """
 
-    def __init__(self, path: Path, files: Files) -> None:
-        self._path, self._files = path, files
+    def __init__(self, path: Path, files: Files, ids: Ids) -> None:
+        self._path, self._files, self._ids = path, files, ids
         self._keys: list[ECKey] = []
 
     def open(self) -> None:
@@ -35,7 +37,8 @@ class TokenKeys:
         if not self._path.exists():
             with one_at_a_time(self._path.parent):
                 if not self._path.exists():
-                    data = orjson.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]})
+                    first = ECKey.import_key(private_pem(self._ids.private_key()))
+                    data = orjson.dumps({"keys": [first.as_dict(private=True)]})
                     self._files.write_atomic(self._path, data)
         if self._path.stat().st_mode & 0o077:
             raise ConfigError(f"{self._path} can be read by others.", todo="chmod 600, and make a new key.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from publish_records import make_instances
 
 from crosslight.runtime.db import SqliteDb
@@ -100,6 +101,9 @@ class SeededIds:
 
     def key63(self) -> int:
         return self._random.getrandbits(62) + 1
+
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.derive_private_key(self._random.getrandbits(255) + 1, ec.SECP256R1())
 
 
 MARK_TABLE = (

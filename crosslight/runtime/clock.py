@@ -7,7 +7,10 @@ import os
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # commands that only look into a database do without
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 class Clock(Protocol):
@@ -54,6 +57,10 @@ class Ids(Protocol):
         """A random positive 63-bit key (D7: patient keys are random)."""
         ...
 
+    def private_key(self) -> EllipticCurvePrivateKey:
+        """A fresh P-256 key."""
+        ...
+
 
 class SystemIds:
     """From the operating system's generator."""
@@ -66,6 +73,11 @@ class SystemIds:
 
     def key63(self) -> int:
         return int.from_bytes(os.urandom(8), "big") >> 1 or 1
+
+    def private_key(self) -> EllipticCurvePrivateKey:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return ec.generate_private_key(ec.SECP256R1())
 
 
 def dtm(moment: datetime) -> str:

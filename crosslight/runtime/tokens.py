@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
 from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.signing import compact_jws
 from crosslight.standards.access import Grants, Principal
 from crosslight.standards.problem import Unauthenticated, kind_as_sentence
 
@@ -68,7 +70,7 @@ class TokenSigner:
         }
         if granted := principal.grants.plain():
             claims["grants"] = granted
-        return jwt.encode({"alg": "ES256", "kid": self._key.kid, "typ": f"{kind}+jwt"}, claims, self._key)
+        return compact_jws({"kid": self._key.kid, "typ": f"{kind}+jwt"}, orjson.dumps(claims), self._key)
 
     def access(self, principal: Principal, *, audience: str, ttl_s: int) -> str:
         """A token for an app or person, good at every member of the region."""

@@ -14,19 +14,18 @@ import aiohttp
 import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
+from crosslight.runtime.clock import Ids
 from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import reached_not
 from crosslight.runtime.seams import Http, Seams
+from crosslight.runtime.signing import private_pem
 from crosslight.runtime.tls import spki_pin
 from crosslight.standards.membership import Invitation, JoinReply
 from crosslight.standards.problem import (
@@ -55,13 +54,13 @@ _REFUSALS: dict[int, type[CrosslightError]] = {
 }
 
 
-def new_request(code: str) -> tuple[bytes, bytes]:
+def new_request(code: str, ids: Ids) -> tuple[bytes, bytes]:
     """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it; both as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ids.private_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code[:64])])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return key_pem, csr.public_bytes(Encoding.PEM)
+    request = x509.CertificateSigningRequestBuilder().subject_name(name)
+    csr = request.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    return private_pem(key), csr.public_bytes(Encoding.PEM)
 
 
 def pinned(bundle_pem: str, pin: str) -> str:
@@ -113,7 +112,7 @@ async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequenc
             f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder."
         )
     authority = pinned(await _bundle(seams.http, invited.url), invited.pin)
-    key_pem, csr_pem = new_request(invited.code)
+    key_pem, csr_pem = new_request(invited.code, seams.ids)
     reply = await _ask(seams.http, invited, authority, csr_pem, authorities)
     _check(reply, invited, key_pem)
     write_membership(folder, reply, key_pem, seams.files)

@@ -45,7 +45,7 @@ class Renewal:
     def __init__(self, state: RegionState, link: Link, seams: Seams) -> None:
         self._state = state
         self._link = link
-        self._clock = seams.clock
+        self._clock, self._ids = seams.clock, seams.ids
         self._draw = seams.draw
         self._task: asyncio.Task[None] | None = None
 
@@ -85,7 +85,7 @@ class Renewal:
             Malformed: if what it gave is not for our key.
             Unavailable: if the link was lost meanwhile.
         """
-        key_pem, csr_pem = new_request(self._state.code)
+        key_pem, csr_pem = new_request(self._state.code, self._ids)
         stub: Any = pb_grpc.MembershipStub(self._link.channel())  # type: ignore[no-untyped-call]  # generated
         try:
             reply = await stub.Renew(

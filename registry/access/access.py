@@ -61,7 +61,7 @@ class Access:
         self._audit, self._demo_audit = SignInAudit(audit), SignInAudit(audit, "demo provider")
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
         self._http: aiohttp.ClientSession | None = None
-        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files)
+        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files, seams.ids)
         self.store = AccessStore(db, clock, ids)
         self.sessions = Sessions(self.store, config, clock, ids)
         self.tokens = AccessTokens(members.keys, members.region, config, clock, ids)

@@ -20,14 +20,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.files import PRIVATE_FOLDER, Files, one_at_a_time, private_folder
+from crosslight.runtime.signing import private_pem
 from crosslight.runtime.tls import GATEWAY_NAME, Identity, spki_pin
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError, Invalid, Malformed, TooLarge
@@ -47,12 +46,6 @@ class Issued:
     chain_pem: bytes
     serial: str
     expires: datetime
-
-
-def new_key_pem() -> tuple[ec.EllipticCurvePrivateKey, bytes]:
-    """A fresh P-256 key, and as PEM (PKCS#8, not encrypted: the file's mode protects it)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def csr_public_key(csr_pem: bytes) -> PublicKey:
@@ -164,7 +157,7 @@ class CertificateAuthority:
 
     def _create(self, key_path: Path) -> None:
         os.chmod(self._folder, PRIVATE_FOLDER)
-        key, key_pem = new_key_pem()
+        key = self._ids.private_key()
         now = self._clock.now()
         name = x509.Name(
             [
@@ -184,9 +177,9 @@ class CertificateAuthority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
+            .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
         )
-        self._files.write_atomic(key_path, key_pem)
+        self._files.write_atomic(key_path, private_pem(key))
         self._files.write_atomic(self.bundle, certificate.public_bytes(Encoding.PEM))
 
     def _serial(self) -> int:
@@ -235,7 +228,7 @@ class CertificateAuthority:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
             )
-            .sign(key, hashes.SHA256())
+            .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
         )
         pem = certificate.public_bytes(Encoding.PEM)
         return Issued(pem, f"{certificate.serial_number:x}", certificate.not_valid_after_utc)
@@ -254,7 +247,7 @@ class CertificateAuthority:
 
         For the gateway, the people's listener, or an outside system.
         """
-        key, key_pem = new_key_pem()
+        key = self._ids.private_key()
         ours = hosts if identity is None or identity.kind != "gateway" else (*hosts, GATEWAY_NAME)
         server = identity is None or identity.kind == "gateway"
         issued = self.issue(
@@ -266,7 +259,7 @@ class CertificateAuthority:
             client=identity is not None,
         )
         private_folder(path.parent)
-        self._files.write_atomic(path, key_pem + issued.chain_pem)
+        self._files.write_atomic(path, private_pem(key) + issued.chain_pem)
         return issued
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 import orjson
-from joserfc import jws
 
+from crosslight.runtime.signing import compact_jws
 from crosslight.standards.directory import DirectoryDocument, DirectoryMember
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
@@ -44,5 +44,5 @@ def directory_document(
 
 def sign_directory(document: DirectoryDocument, keys: TokenKeys) -> str:
     """As a compact JWS by the region's token key."""
-    header = {"alg": "ES256", "kid": keys.signing.kid, "typ": "directory+jwt"}
-    return jws.serialize_compact(header, orjson.dumps(document.claims()), keys.signing)
+    header = {"kid": keys.signing.kid, "typ": "directory+jwt"}
+    return compact_jws(header, orjson.dumps(document.claims()), keys.signing)

@@ -77,7 +77,7 @@ class MemberService(Roster):
         self._clock, self._ids = clock, ids
         self.presence_store = PresenceStore(db)
         self.acts = MemberActs(audit, ids)
-        self.keys = TokenKeys(folder / "keys" / "token.json", files)
+        self.keys = TokenKeys(folder / "keys" / "token.json", files, ids)
         self.authorities = Authorities(db, clock, self, self.acts)
         self.sources = Sources(self, self.acts, plain=open_mode)
         self.ca = CertificateAuthority(

@@ -39,6 +39,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, network: Network, line: Line, protocol: Any, name: tuple[str, int]) -> None:
         super().__init__({"peername": name, "sockname": name})
         self._network, self.line, self._protocol = network, line, protocol
+        self.name = f"{name[0]}:{name[1]}"
         self.peer: MemoryTransport
         self._waiting: deque[bytes] = deque()  # sent by us, not yet with the peer
         self._size = 0
@@ -117,6 +118,7 @@ class MemoryTransport(asyncio.Transport):
             if line.bytes_left is not None:
                 line.bytes_left -= len(passed)
             if passed:
+                self._network.trace.arrived(peer.name, passed)
                 peer._protocol.data_received(passed)
             if line.bytes_left == 0:
                 self._network.cut_line(line)

@@ -6,11 +6,13 @@ import asyncio
 import random
 import uuid
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from aiohttp import BaseConnector, ClientConnectorError, ClientRequest, ClientSession, ClientTimeout, web
 from aiohttp.client_proto import ResponseHandler
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import Listener
@@ -55,6 +57,10 @@ class SeededIds:
 
     def key63(self) -> int:
         return self._dice.getrandbits(63) or 1
+
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        # below the curve's order, which is above 2^255
+        return ec.derive_private_key(self._dice.getrandbits(255) or 1, ec.SECP256R1())
 
 
 class QuickFiles(SystemFiles):
@@ -131,6 +137,8 @@ class MemoryHttp:
         return Listener(app, host, port, None, name=name)
 
     async def _answered(self, request: web.Request, response: web.StreamResponse) -> None:
+        # aiohttp would take the machine's time
+        response.headers["Date"] = format_datetime(VirtualClock().now(), usegmt=True)
         self._network.trace.note(self._who, f"answers {request.method} {request.path} {response.status}")
 
 

@@ -436,7 +436,7 @@ async def _member_client(a: TestAccess, code: str, folder: Path) -> aiohttp.Clie
     secret = Invitation.parse(await a.members.invite(code, a.people)).secret
     row = await a.members.store.use_invitation(secret, 0)
     await a.members.refresh()
-    key, csr = new_request(code)
+    key, csr = new_request(code, IDS)
     issued = a.members.ca.member(csr, code, row.hosts, timedelta(days=a.members.config.certificate_days))
     folder.mkdir()
     SystemFiles().write_atomic(folder / "id.pem", key + issued.chain_pem)

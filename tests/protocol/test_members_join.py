@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from members_region import CLOCK, FAST, FILES, TestRegistry, registry
+from members_region import CLOCK, FAST, FILES, IDS, TestRegistry, registry
 
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import client_context
@@ -182,7 +182,7 @@ async def test_a_bad_request_does_not_cost_the_invitation(tmp_path: Path) -> Non
     async with registry(tmp_path / "r") as r:
         text = await r.invite("RTK")
         secret = Invitation.parse(text).secret
-        _, csr = new_request("RTK")
+        _, csr = new_request("RTK", IDS)
         no_csr, no_text = {"secret": secret, "csr_pem": "x"}, {"secret": 1, "csr_pem": csr.decode()}
         bodies: tuple[Any, ...] = ({}, {"secret": secret}, no_csr, no_text, [])
         for body in bodies:

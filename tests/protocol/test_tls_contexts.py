@@ -35,7 +35,7 @@ class Ends:
         self.ca.open()
 
     def member(self, code: str, life_s: float = 3600, hosts: tuple[str, ...] = ("localhost",)) -> Credentials:
-        key, csr = new_request(code)
+        key, csr = new_request(code, IDS)
         chain = self.ca.member(csr, code, hosts, timedelta(seconds=life_s)).chain_pem
         path = self.folder / f"{code}.pem"
         FILES.write_atomic(path, key + chain)

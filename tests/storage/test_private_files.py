@@ -110,7 +110,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 ca = CertificateAuthority(folder / "ca", Oid("1.2.3"), "A region", SystemClock(), SystemIds(), SystemFiles())
 ca.open()
-keys = TokenKeys(folder / "keys" / "token-keys.json", SystemFiles())
+keys = TokenKeys(folder / "keys" / "token-keys.json", SystemFiles(), SystemIds())
 keys.open()
 print(ca.certificate.serial_number, keys.signing.kid, flush=True)
 """

@@ -186,7 +186,7 @@ def test_half_an_authority_is_refused(tmp_path: Path) -> None:
 
 
 def test_requests_that_are_refused(tmp_path: Path) -> None:
-    _, good = new_request("RTK")
+    _, good = new_request("RTK", SystemIds())
     assert csr_public_key(good)
     with pytest.raises(Malformed):
         csr_public_key(b"rubbish")
@@ -210,7 +210,7 @@ def test_requests_that_are_refused(tmp_path: Path) -> None:
 def test_renewal_is_due_at_two_thirds(tmp_path: Path) -> None:
     clock = FakeClock()
     ca = _authority(tmp_path, clock)
-    _, csr = new_request("RTK")
+    _, csr = new_request("RTK", SystemIds())
     leaf = x509.load_pem_x509_certificate(ca.member(csr, "RTK", (), timedelta(days=6)).chain_pem)
     begin = leaf.not_valid_before_utc
     assert not due(leaf, begin + timedelta(days=3.9))
@@ -235,7 +235,7 @@ def test_pin(tmp_path: Path) -> None:
 
 
 def _keys(folder: Path, name: str = "keys.json") -> TokenKeys:
-    keys = TokenKeys(folder / name, SystemFiles())
+    keys = TokenKeys(folder / name, SystemFiles(), SystemIds())
     keys.open()
     return keys
 
@@ -525,7 +525,7 @@ async def test_cut_ends_all_of_one_member_and_nothing_of_another() -> None:
 
 
 def test_pem_blocks() -> None:
-    key, _ = new_request("x")
+    key, _ = new_request("x", SystemIds())
     both = b"junk\n" + key + b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"
     assert pem_blocks(both)[0] == key
     assert pem_blocks(both)[1].startswith(b"-----BEGIN CERTIFICATE")

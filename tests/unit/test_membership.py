@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crosslight.runtime.clock import SystemClock
+from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import Oid
@@ -61,7 +61,7 @@ HOME = Region(
 def _joined(
     folder: Path, member: MembershipFacts = MEMBER, archive: ArchiveConfig | None = None
 ) -> Membership:
-    keys = TokenKeys(folder / "keys.json", SystemFiles())
+    keys = TokenKeys(folder / "keys.json", SystemFiles(), SystemIds())
     keys.open()
     registry = RegistryAddresses(people="http://r:1", systems="http://r:2", grpc="r:3", mllp="r:4")
     reply = JoinReply(
