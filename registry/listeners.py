@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from functools import partial
 
 from aiohttp import web
@@ -11,10 +13,11 @@ from crosslight.runtime import health
 from crosslight.runtime.compression import compressed
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.mllp import MllpServer, Peer
+from crosslight.runtime.peers import tls_peer
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.soap.endpoint import add_faults
-from crosslight.runtime.tls import peer_identity, watched
+from crosslight.runtime.tls import watched
 from crosslight.standards.problem import CrosslightError
 from registry.access.authenticate import ListenerKind
 from registry.config import addresses
@@ -88,7 +91,7 @@ class Listeners:
     def __init__(self, parts: Parts, told: Health) -> None:
         self._parts, self._health = parts, told
         members, seams, open_mode = parts.members, parts.ground.seams, parts.ground.open_mode
-        callers = Callers(members, seams.clock, noted=parts.ground.refusals.note)
+        callers = Callers(members, noted=parts.ground.refusals.note)
         self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers)
         self._feed = FeedServicer(
             parts.waists.acceptor,
@@ -133,20 +136,20 @@ class Listeners:
         )
         life.stops(server)
         await server.start()
-        mllp = MllpServer(self._parts.faces.adt.handle, listen.host, listen.mllp_port, tls=hl7_tls)
+        mllp = MllpServer(
+            self._parts.faces.adt.handle,
+            listen.host,
+            listen.mllp_port,
+            tls=hl7_tls,
+            opened=None if hl7_tls is None else self._hl7_sender,
+        )
         life.stops(mllp)
         await mllp.start()
-        self._parts.members.on_change(partial(self._cut_suspended, mllp))
 
-    def _cut_suspended(self, mllp: MllpServer) -> None:
-        suspended = {m.code for m in self._parts.members.all() if m.status == "suspended"}
-        if suspended:
-            mllp.disconnect(lambda peer: _member_of(peer) in suspended)
-
-
-def _member_of(peer: Peer) -> str:
-    try:
-        identity = peer_identity(peer.certificate)
-    except CrosslightError:
-        return ""
-    return identity.name if identity.kind == "member" else ""
+    def _hl7_sender(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
+        """What a sender has open ends with its rights; one without any is told so in its ACK."""
+        members = self._parts.members
+        with suppress(CrosslightError):
+            shown = tls_peer(peer.certificate)
+            members.check_peer(shown)
+            members.peers.connection(shown, transport)

@@ -13,7 +13,9 @@ from typing import Any, cast
 import barcode
 from aiohttp import web
 from PIL import Image, ImageDraw
+from said_by import SaidBy
 
+from crosslight.runtime.peers import PeerCertificate
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
 from crosslight.standards.region import Region
@@ -98,6 +100,9 @@ class Directory:
 
     def presence(self, member: MemberId) -> Presence:
         return Presence(member=member, reachable=True)
+
+    def check_peer(self, peer: PeerCertificate) -> None:
+        SaidBy(self, "1.2.3").check(peer)
 
 
 DIRECTORY = Directory()

@@ -8,6 +8,9 @@ import hashlib
 import random
 from dataclasses import replace
 
+from said_by import SaidBy
+
+from crosslight.runtime.peers import PeerCertificate
 from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
 from crosslight.standards.region import Region
 from crosslight.standards.study import (
@@ -105,6 +108,9 @@ class MemoryDirectory:
 
     def presence(self, member: MemberId) -> Presence:
         return self.presences.get(member, Presence(member=member, reachable=False))
+
+    def check_peer(self, peer: PeerCertificate) -> None:
+        SaidBy(self, REGION.home_community_id).check(peer)
 
 
 def nhs(seed: int) -> str:

@@ -42,6 +42,7 @@ class Peer:
 
 
 Handler = Callable[[bytes, Peer], Awaitable[bytes]]
+Opened = Callable[[Peer, asyncio.BaseTransport], None]
 
 
 class Unanswered(Unavailable):
@@ -57,6 +58,7 @@ class MllpServer:
     Its answer goes back before the next message is handled.
 
     ``handler`` answers every message itself, errors too; an exception from it closes the connection.
+    ``opened`` is told of each connection.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class MllpServer:
         *,
         tls: ssl.SSLContext | None = None,
         limits: MllpLimits | None = None,
+        opened: Opened | None = None,
     ) -> None:
-        self._handler = handler
+        self._handler, self._opened = handler, opened
         self._host = host
         self._port = port
         self._tls = tls
@@ -121,6 +124,8 @@ class MllpServer:
             return
         self._open[task] = peer
         try:
+            if self._opened is not None:
+                self._opened(peer, writer.transport)
             await self._serve(reader, writer, peer)
         except asyncio.CancelledError:  # stop or disconnect: the task ends here, quietly
             log.info("connection cut", listener="mllp", address=peer.address)

@@ -17,7 +17,8 @@ from aiohttp.typedefs import Middleware
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
 from crosslight.runtime.http import Handler, admit, peer_certificate, refuse
-from crosslight.runtime.tls import Identity, expires_at, peer_identity
+from crosslight.runtime.peers import named_peer, tls_peer
+from crosslight.runtime.tls import Identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.problem import Unauthenticated
 from registry.access.sessions import COOKIE, SESSION, Session, Sessions, check_csrf
@@ -135,30 +136,23 @@ class Authenticator:
         if code is None:
             return OPEN
         member = self._members.active(code)
-        self._members.live.connection(member.id, request.transport)
-        return principal_of(
-            Identity("member", member.code), name=member.name, number=member.id, evidence="open"
-        )
+        identity = Identity("member", member.code, self._members.community)
+        self._members.peers.connection(named_peer(identity), request.transport)
+        return principal_of(identity, name=member.name, number=member.id, evidence="open")
 
     def _system(self, request: web.Request, token: str | None) -> tuple[Principal, str]:
-        certificate = peer_certificate(request)
-        identity = peer_identity(certificate)
-        if certificate is None or expires_at(certificate) <= self._clock.now():
-            raise Unauthenticated("The client certificate has expired.")
-        if identity.community != self._members.region.home_community_id:
-            raise Unauthenticated("The client certificate is of another region.")
+        peer = tls_peer(peer_certificate(request))
+        self._members.check_peer(peer)
+        self._members.peers.connection(peer, request.transport)
+        identity = peer.identity
         if token is not None and identity.kind == "system":
             return self._tokens.principal(token), subject_of(identity)
         if token is not None:
             raise Unauthenticated("An access token is not accepted beside this certificate.")
-        return self._identified(request, identity), ""
-
-    def _identified(self, request: web.Request, identity: Identity) -> Principal:
         if identity.kind != "member":
-            return principal_of(identity)
-        member = self._members.active_identity(identity)
-        self._members.live.connection(member.id, request.transport)
-        return principal_of(identity, name=member.name, number=member.id)
+            return principal_of(identity), ""
+        member = self._members.active(identity.name)
+        return principal_of(identity, name=member.name, number=member.id), ""
 
 
 def _bearer(request: web.Request) -> str | None:

@@ -11,8 +11,8 @@ from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import Peer
+from crosslight.runtime.peers import tls_peer
 from crosslight.runtime.refusals import Noted, noted_nowhere
-from crosslight.runtime.tls import expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, MessageHeader, header_of, parse_adt
@@ -26,28 +26,19 @@ from registry.members.model import Directory
 log = get_logger("adt")
 
 
-def certificate_principal(peer: Peer, directory: Directory, region: Region, clock: Clock) -> Principal:
+def certificate_principal(peer: Peer, directory: Directory) -> Principal:
     """Who a mutual TLS peer is.
 
     Raises:
         Unauthenticated: without a certificate of this region that holds now.
-        Forbidden: for a member that is not active.
+        Forbidden: for a suspended member.
     """
-    identity = peer_identity(peer.certificate)
-    if (
-        identity.community != region.home_community_id
-        or peer.certificate is None
-        or expires_at(peer.certificate) < clock.now()
-    ):
-        raise Unauthenticated(
-            "The client certificate is not of this region, or has ended.", todo="Renew it, or join again."
-        )
-    if identity.kind != "member":
-        return principal_of(identity)
-    member = directory.by_code(identity.name)
-    if member is None or member.status != "active":
-        raise Forbidden("This member is not active.", todo="Ask the region's operator.")
-    return principal_of(identity, name=member.name, number=int(member.id))
+    shown = tls_peer(peer.certificate)
+    directory.check_peer(shown)
+    member = directory.by_code(shown.identity.name) if shown.identity.kind == "member" else None
+    if member is None:
+        return principal_of(shown.identity)
+    return principal_of(shown.identity, name=member.name, number=int(member.id))
 
 
 class AdtFeed:
@@ -105,7 +96,7 @@ class AdtFeed:
             principal = OPEN
         else:
             try:
-                principal = certificate_principal(peer, self._directory, self._region, self._clock)
+                principal = certificate_principal(peer, self._directory)
             except (Unauthenticated, Forbidden) as error:
                 self._noted("hl7", error, peer.address)
                 raise

@@ -15,17 +15,25 @@ import grpc
 import grpc.aio
 
 from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Ids
 from crosslight.runtime.credentials import principal_of
+from crosslight.runtime.peers import PeerCertificate, grpc_peer, named_peer
 from crosslight.runtime.refusals import Noted, noted_nowhere
-from crosslight.runtime.tls import Identity, grpc_certificate, grpc_identity
-from crosslight.standards.ids import MemberId
-from crosslight.standards.problem import Forbidden, Unauthenticated
+from crosslight.runtime.tls import Identity
+from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 from registry.members.model import Member
 from registry.members.service import MemberService
 
 MEMBER_METADATA = "crosslight-member"
-REFUSALS = {Unauthenticated: grpc.StatusCode.UNAUTHENTICATED, Forbidden: grpc.StatusCode.PERMISSION_DENIED}
+REFUSALS: dict[type[CrosslightError], grpc.StatusCode] = {
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+}
+
+
+def refusal_of(error: CrosslightError) -> grpc.StatusCode:
+    """How gRPC says that somebody is not let in, or no longer."""
+    return REFUSALS.get(type(error), grpc.StatusCode.UNAUTHENTICATED)
 
 
 def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> Caller:
@@ -57,31 +65,35 @@ class Callers:
     ``noted`` is told of who is refused.
     """
 
-    def __init__(self, members: MemberService, clock: Clock, *, noted: Noted = noted_nowhere) -> None:
-        self._members, self._clock, self._noted = members, clock, noted
+    def __init__(self, members: MemberService, *, noted: Noted = noted_nowhere) -> None:
+        self._members, self._noted = members, noted
         self._ending: set[asyncio.Future[None]] = set()
+
+    def peer(self, context: Any) -> PeerCertificate:
+        """What the other end of a call shows, or in the open demo says.
+
+        Raises:
+            Unauthenticated: no certificate of ours.
+        """
+        if self._members.open_mode:
+            metadata = dict(context.invocation_metadata() or ())
+            name = str(metadata.get(MEMBER_METADATA, ""))
+            return named_peer(Identity("member", name, self._members.community))
+        return grpc_peer(context.auth_context())
 
     def identify(self, context: Any) -> Member:
         """The active member behind a call.
 
         Raises:
-            Unauthenticated: no certificate of a member, an expired one, or no such member.
+            Unauthenticated: no certificate of a member, an expired or withdrawn one, or no such member.
             Forbidden: suspended.
         """
-        if self._members.open_mode:
-            metadata = dict(context.invocation_metadata() or ())
-            return self._members.active(str(metadata.get(MEMBER_METADATA, "")))
-        auth = context.auth_context()
-        member = self._members.active_identity(grpc_identity(auth))
-        certificate = grpc_certificate(auth)
-        if certificate is None or certificate.not_valid_after_utc <= self._clock.now():
-            raise Unauthenticated("The certificate has expired.", todo="Join again.")
-        return member
+        return self._members.active_peer(self.peer(context))
 
     async def member(self, context: Any) -> Member:
         """As :meth:`identify`, but ends the call when it is refused.
 
-        The call is cancelled when the member is suspended.
+        The call is ended too when its member is suspended, or its certificate ends, meanwhile.
         """
         try:
             member = self.identify(context)
@@ -89,15 +101,15 @@ class Callers:
             self.refused(context, error)
             await context.abort(REFUSALS[type(error)], str(error))
             raise
-        self._cut_with(member.id, context)
+        self._cut_with(self.peer(context), context)
         return member
 
     def refused(self, context: Any, error: Unauthenticated | Forbidden) -> None:
         """Note that who calls is not let in."""
         self._noted("feed", error, _address(str(context.peer())))
 
-    def _cut_with(self, member: MemberId, context: Any) -> None:
-        """End the current call with a status when the member is suspended.
+    def _cut_with(self, peer: PeerCertificate, context: Any) -> None:
+        """End the current call with a status when the peer is no longer let in.
 
         Cancelling its task alone would send none.
         """
@@ -105,15 +117,15 @@ class Callers:
         if task is None:
             return
 
-        async def abort() -> None:
+        async def abort(error: CrosslightError) -> None:
             with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
-                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This member is suspended.")
+                await context.abort(refusal_of(error), str(error))
             task.cancel()
 
-        def cut() -> None:
-            ending = asyncio.ensure_future(abort())
+        def cut(error: CrosslightError) -> None:
+            ending = asyncio.ensure_future(abort(error))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
-        forget = self._members.live.closer(member, cut)
+        forget = self._members.peers.closer(peer, cut)
         task.add_done_callback(lambda _: forget())

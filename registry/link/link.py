@@ -25,7 +25,7 @@ from crosslight.standards.concern import Concern, unpacked
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
-from registry.link.callers import REFUSALS, Callers
+from registry.link.callers import REFUSALS, Callers, refusal_of
 from registry.link.epochs import NodeSays, RegistrySays, decide
 from registry.members.join import issue_member
 from registry.members.model import IndexFacts
@@ -47,7 +47,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
         self, members: MemberService, index: IndexFacts, clock: Clock, callers: Callers | None = None
     ) -> None:
         self._members, self._index, self._clock = members, index, clock
-        self._callers = callers or Callers(members, clock)
+        self._callers = callers or Callers(members)
         self._links: dict[MemberId, _Link] = {}
         members.on_change(self._changed)
 
@@ -124,11 +124,10 @@ class _Link:
         self._why = (why, status)
         self._ended.set()
 
-    def _suspended(self) -> None:
-        member = self._members.by_id(self._member)
-        reason = member.status_reason if member else ""
-        self._push(pb.RegistryMessage(suspended=pb.Suspended(reason=reason)))
-        self.end("This member is suspended.", grpc.StatusCode.PERMISSION_DENIED)
+    def _refused(self, error: CrosslightError) -> None:
+        if isinstance(error, Forbidden):
+            self._push(pb.RegistryMessage(suspended=pb.Suspended(reason=error.why)))
+        self.end(error.what, refusal_of(error))
 
     def _push(self, message: pb.RegistryMessage) -> None:
         try:
@@ -145,7 +144,7 @@ class _Link:
 
     async def run(self, messages: AsyncIterator[pb.NodeMessage], older: _Link | None) -> None:
         """Until the node, the network, a suspension or a newer link ends it."""
-        forget = self._members.live.closer(self._member, self._suspended)
+        forget = self._members.peers.closer(self._callers.peer(self._context), self._refused)
         writer: asyncio.Task[None] | None = None
         reader: asyncio.Task[None] | None = None
         token = 0

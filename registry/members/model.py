@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal, Protocol
 
+from crosslight.runtime.peers import PeerCertificate
 from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
@@ -156,6 +157,15 @@ class Directory(Protocol):
 
     def presence(self, member: MemberId) -> Presence:
         """What is known of a member's link now."""
+        ...
+
+    def check_peer(self, peer: PeerCertificate) -> None:
+        """Whether whoever shows this certificate may be dealt with now.
+
+        Raises:
+            Unauthenticated: nobody of this region, no caller here, ended or withdrawn.
+            Forbidden: a suspended member.
+        """
         ...
 
 

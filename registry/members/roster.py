@@ -6,12 +6,14 @@ It is the copy in memory that all rooms read as their Directory, and the check o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import Identity
+from crosslight.runtime.peers import LivePeers, PeerCertificate, check_peer, named_peer
+from crosslight.runtime.tls import Identity, IdentityKind
 from crosslight.standards.ids import MemberId, is_strict_uid
-from crosslight.standards.problem import Forbidden, Invalid, Unauthenticated
+from crosslight.standards.problem import Invalid, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.config import MembersConfig
 from registry.members.connections import LiveConnections
@@ -21,9 +23,12 @@ from registry.members.store import MemberRow, MemberStore
 
 log = get_logger("members")
 
+#: Whose certificates are callers of the registry; the gateway's is its own (ADR 0008).
+CALLERS: Final[frozenset[IdentityKind]] = frozenset({"member", "system"})
+
 
 class Roster:
-    """Implements :class:`registry.members.model.Directory`.
+    """Implements :class:`registry.members.model.Directory` and :class:`crosslight.runtime.peers.Standing`.
 
     Args:
         store: Where members are kept; :meth:`refresh` reads all of them anew.
@@ -37,7 +42,9 @@ class Roster:
         self, store: MemberStore, region: Region, config: MembersConfig, clock: Clock, process: str
     ) -> None:
         self.store, self.region, self.config = store, region, config
-        self.live = LiveConnections()
+        self._clock = clock
+        self.live = LiveConnections()  # what we have open at members
+        self.peers = LivePeers(clock, self.check_peer)  # what callers have open here
         self.board = PresenceBoard(clock, process, config.silence_s)
         self._rows: dict[MemberId, MemberRow] = {}
         self._codes: dict[str, Member] = {}
@@ -77,6 +84,7 @@ class Roster:
                 if m.id in before:  # not at a start, and not in a command that only reads
                     log.warning("member suspended", code=m.code)
                 self.live.cut(m.id)
+        self.peers.look()
         for listener in self._listeners:
             listener()
 
@@ -149,6 +157,28 @@ class Roster:
 
     # --- who is calling -------------------------------------------------------------------------------------
 
+    @property
+    def community(self) -> str:
+        """As of Standing."""
+        return self.region.home_community_id
+
+    def member_status(self, code: str) -> tuple[str, str]:
+        """As of Standing."""
+        member = self.by_code(code)
+        return (member.status, member.status_reason) if member else ("", "")
+
+    def is_system(self, name: str) -> bool:
+        """As of Standing."""
+        return True
+
+    def is_withdrawn(self, serial: str) -> bool:
+        """As of Standing."""
+        return False
+
+    def check_peer(self, peer: PeerCertificate) -> None:
+        """As of Directory."""
+        check_peer(peer, self, self._clock.now(), CALLERS)
+
     def active(self, code: str) -> Member:
         """The member that has ``code``, if it may be dealt with.
 
@@ -156,20 +186,15 @@ class Roster:
             Unauthenticated: if there is none.
             Forbidden: if it is suspended.
         """
-        member = self.by_code(code)
-        if member is None or member.status in ("invited", "foreign"):
-            raise Unauthenticated("No member of this region has this name.", todo="Join first.")
-        if member.status == "suspended":
-            raise Forbidden(
-                "This member is suspended.", why=member.status_reason, todo="Ask the region's operator."
-            )
-        return member
+        return self.active_peer(named_peer(Identity("member", code, self.community)))
 
-    def active_identity(self, identity: Identity) -> Member:
+    def active_peer(self, peer: PeerCertificate) -> Member:
         """The member that a certificate speaks for.
 
-        Raises as :meth:`active`, and for another region's certificate.
+        Raises as :meth:`check_peer`, and for who is no member.
         """
-        if identity.kind != "member" or identity.community != self.region.home_community_id:
+        self.check_peer(peer)
+        member = self.by_code(peer.identity.name) if peer.identity.kind == "member" else None
+        if member is None:
             raise Unauthenticated("The certificate is not a member's of this region.")
-        return self.active(identity.name)
+        return member

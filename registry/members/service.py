@@ -74,7 +74,7 @@ class MemberService(Roster):
             MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex
         )
         self.open_mode = open_mode
-        self._clock, self._ids = clock, ids
+        self._ids = ids
         self.presence_store = PresenceStore(db)
         self.acts = MemberActs(audit, ids)
         self.keys = TokenKeys(folder / "keys" / "token.json", files, ids)
@@ -113,7 +113,7 @@ class MemberService(Roster):
     def start(self) -> None:
         """Begin to follow the database and to renew own certificates: for a server."""
         self.board.serve()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self.own.run())]
+        self._tasks = [asyncio.create_task(run) for run in (self._follow(), self.own.run(), self.peers.run())]
 
     async def close(self) -> None:
         """Stop following; presence is written a last time."""

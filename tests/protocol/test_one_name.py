@@ -49,7 +49,7 @@ async def over_mllp(a: TestAccess, pair: Path) -> str:
     """The registry's HL7 listener."""
 
     async def handle(data: bytes, peer: Peer) -> bytes:
-        return certificate_principal(peer, a.members, a.members.region, CLOCK).subject.encode()
+        return certificate_principal(peer, a.members).subject.encode()
 
     assert a.members.own.gateway is not None
     server = MllpServer(handle, "127.0.0.1", 0, tls=a.members.own.gateway.server(mutual=True))
@@ -68,7 +68,7 @@ async def over_mllp(a: TestAccess, pair: Path) -> str:
 async def over_grpc(a: TestAccess, pair: Path) -> str:
     """The members' port."""
     heard: list[Caller] = []
-    callers = Callers(a.members, CLOCK)
+    callers = Callers(a.members)
 
     class Feed(pb_grpc.IndexFeedServicer):
         async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishReply:
@@ -102,6 +102,7 @@ async def over_a_nodes_http(folder: Path, identity: Identity) -> str:
     tls = server_context(own, own, client_ca=ca.bundle)
     async with serving(folder, open_mode=False, listener="systems", tls=tls) as node:
         await node.add(part10(ct()))
+        node.hears()
         async with client_session(client_context(ca.bundle, theirs)) as session:
             async with session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata") as response:
                 await response.read()
@@ -122,8 +123,9 @@ async def test_a_certificate_is_called_the_same_at_every_listener(tmp_path: Path
         a.members.ca.write_pair(
             pair, Identity(identity.kind, identity.name, community), (), timedelta(days=1)
         )
-        assert await over_http(a, pair) == subject
-        assert await over_mllp(a, pair) == subject
+        if identity.kind != "gateway":  # which is no caller of its own registry
+            assert await over_http(a, pair) == subject
+            assert await over_mllp(a, pair) == subject
         if identity.kind == "member":  # nobody else publishes there
             assert await over_grpc(a, pair) == subject
     assert await over_a_nodes_http(tmp_path / "node", identity) == subject

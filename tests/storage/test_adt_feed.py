@@ -6,12 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from said_by import SaidBy
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
+from crosslight.runtime.peers import PeerCertificate
 from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
 from crosslight.standards.hl7.ack import Ack, parse_ack
 from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
@@ -86,9 +88,13 @@ class Members:
     def presence(self, member: MemberId) -> Presence:
         return Presence(member=member, reachable=True)
 
+    def check_peer(self, peer: PeerCertificate) -> None:
+        SaidBy(self, COMMUNITY).check(peer)
+
 
 def certified(path: str, community: str = COMMUNITY, until: str = "Jan  1 00:00:00 2099 GMT") -> Peer:
-    return Peer("10.0.0.9", {"subjectAltName": (("URI", f"spiffe://{community}/{path}"),), "notAfter": until})
+    names = (("URI", f"spiffe://{community}/{path}"),)
+    return Peer("10.0.0.9", {"subjectAltName": names, "notAfter": until, "serialNumber": "0A"})
 
 
 class Door:

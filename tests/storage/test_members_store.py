@@ -13,7 +13,9 @@ from members_region import CLOCK, FAST, IDS, REGION, until
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
+from crosslight.runtime.peers import named_peer
 from crosslight.runtime.seams import system_seams
+from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
@@ -125,12 +127,16 @@ async def test_suspension_by_another_process(database: Db, tmp_path: Path) -> No
     server.start()
     member = server.active("RTK").id
     cut = asyncio.Event()
+    called = asyncio.Event()
     server.live.closer(member, cut.set)
+    shown = named_peer(Identity("member", "RTK", server.community))
+    server.peers.closer(shown, lambda error: called.set())
     heard: list[int] = []
     server.on_change(lambda: heard.append(1))
     version, before = server.signed_directory()
     await command.suspend("RTK", "stolen")
     await asyncio.wait_for(cut.wait(), 5)
+    await asyncio.wait_for(called.wait(), 5)
     suspended = server.by_code("RTK")
     assert suspended is not None
     assert (suspended.status, suspended.status_reason) == ("suspended", "stolen")
