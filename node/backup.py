@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.files import PRIVATE_FOLDER, private_folder
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.workers import Workers
@@ -30,7 +30,7 @@ DATABASE, AUDIT = "node.db", "audit.db"
 async def backup(
     folder: Path,
     archive: Archive,
-    audit: SqliteDb,
+    audit: EmbeddedDb,
     target: Path,
     vault: Vault,
     workers: Workers,

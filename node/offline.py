@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.seams import Seams, system_seams
 from node.archive.archive import Archive
 from node.config import NodeConfig, read_config
@@ -26,10 +26,10 @@ class Offline:
     folder: Path
     config: NodeConfig
     membership: Membership | None
-    db: SqliteDb
+    db: EmbeddedDb
     archive: Archive
     audit: AuditLog
-    audit_db: SqliteDb
+    audit_db: EmbeddedDb
 
 
 def membership_in(folder: Path, config: NodeConfig, seams: Seams) -> Membership | None:

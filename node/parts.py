@@ -19,7 +19,7 @@ from pathlib import Path
 
 from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
 from crosslight.standards.dicom.record.rules import RecordRules
@@ -51,7 +51,7 @@ class Ground:
     folder: Path
     config: NodeConfig
     membership: Membership
-    db: SqliteDb
+    db: EmbeddedDb
     audit: AuditLog
     refusals: Refusals
 
@@ -105,7 +105,7 @@ def endpoints(config: NodeConfig, code: str) -> Endpoints:
 
 
 def make_ground(
-    seams: Seams, folder: Path, config: NodeConfig, membership: Membership, db: SqliteDb, audit: AuditLog
+    seams: Seams, folder: Path, config: NodeConfig, membership: Membership, db: EmbeddedDb, audit: AuditLog
 ) -> Ground:
     """What every part stands on."""
     return Ground(
@@ -120,7 +120,7 @@ def make_ground(
 
 
 def make_archive(
-    seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: SqliteDb
+    seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: EmbeddedDb
 ) -> Archive:
     """What is held, read by the rules of configuration and region."""
     archive = Archive(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crosslight.runtime.clock import Clock, Ids, SystemClock, SystemIds
-from crosslight.runtime.db import Db, SqliteDb, open_db
+from crosslight.runtime.db import Db, EmbeddedDb, SqliteDb, open_db
 from crosslight.runtime.files import Files, SystemFiles
 from crosslight.runtime.waiting import Draw
 from crosslight.runtime.workers import Workers
@@ -49,7 +49,7 @@ class Databases(Protocol):
         """
         ...
 
-    def embedded(self, path: Path) -> SqliteDb:
+    def embedded(self, path: Path) -> EmbeddedDb:
         """The database in the file ``path``; made if it is not there."""
         ...
 
@@ -133,7 +133,7 @@ class SystemDatabases:
     def open(self, url: str, *, base: Path) -> Db:
         return open_db(url, base=base)
 
-    def embedded(self, path: Path) -> SqliteDb:
+    def embedded(self, path: Path) -> EmbeddedDb:
         return SqliteDb(path)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.runtime.db.schema import migrate
 from crosslight.runtime.files import Files, private_file, private_folder
 from crosslight.runtime.log import get_logger
@@ -65,7 +65,7 @@ class Archive:
 
     def __init__(
         self,
-        db: SqliteDb,
+        db: EmbeddedDb,
         folder: Path,
         files: Files,
         clock: Clock,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.standards.dicom.file import bare_data_set as bare
 from crosslight.standards.dicom.file.gate import missing_head
 from crosslight.standards.dicom.file.syntaxes import EXPLICIT_BE, EXPLICIT_LE
@@ -77,7 +77,7 @@ def look(head: bytes, name: str) -> Look:
 class Importer:
     """One run. Blocking; runs in a worker."""
 
-    def __init__(self, db: SqliteDb, holdings: Holdings) -> None:
+    def __init__(self, db: EmbeddedDb, holdings: Holdings) -> None:
         self._db, self._holdings = db, holdings
         self._remarks: list[tuple[str, str]] = []
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import Row, SqliteDb, Tx
+from crosslight.runtime.db import EmbeddedDb, Row, Tx
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.file.gate import Reason
@@ -25,7 +25,7 @@ class Quarantine:
     """Files under ``quarantine/`` with a row each."""
 
     def __init__(
-        self, db: SqliteDb, folder: Path, files: Files, clock: Clock, ids: Ids, config: ArchiveConfig
+        self, db: EmbeddedDb, folder: Path, files: Files, clock: Clock, ids: Ids, config: ArchiveConfig
     ) -> None:
         self._db, self._folder, self._files = db, folder, files
         self._clock, self._ids, self._config = clock, ids, config

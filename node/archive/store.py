@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from crosslight.runtime.clock import Clock
-from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.runtime.db.schema import SchemaVersion
 from crosslight.runtime.files import Files
 from crosslight.standards.dicom.file.header import Attributes, Header
@@ -39,7 +39,7 @@ class Storage:
     Database, folders, rows; and what they are written and dated by.
     """
 
-    db: SqliteDb
+    db: EmbeddedDb
     layout: Layout
     store: ArchiveStore
     files: Files

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.mllp import MllpClient
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.client import SoapClient
@@ -40,7 +40,7 @@ def destination(config: PublishConfig) -> str:
 
 async def build_publisher(
     config: PublishConfig,
-    db: SqliteDb,
+    db: EmbeddedDb,
     holdings: Holdings,
     seams: Seams,
     *,

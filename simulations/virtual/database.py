@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.db.seam import NEAR_STEPS, Db, T, Tx
+from crosslight.runtime.db.seam import NEAR_STEPS, Db, EmbeddedDb, T, Tx
 from crosslight.runtime.db.sqlite import _SqliteTx, _Write
 from crosslight.standards.problem import ConfigError, StorageError
 from simulations.virtual.trace import Trace
@@ -91,6 +91,6 @@ class InlineDatabases:
             raise ConfigError("Only SQLite runs without threads.")
         return self.embedded(base / url.removeprefix("sqlite:"))
 
-    def embedded(self, path: Path) -> SqliteDb:
+    def embedded(self, path: Path) -> EmbeddedDb:
         """The file ``path``."""
         return InlineSqlite(path, self._who, self._trace)

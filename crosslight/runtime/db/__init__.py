@@ -16,14 +16,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crosslight.runtime.db.seam import Db, Dialect, Row, Tx, split_statements
+from crosslight.runtime.db.seam import Db, Dialect, EmbeddedDb, Row, Tx, split_statements
 from crosslight.runtime.db.sqlite import LAZY_S, SqliteDb
 from crosslight.standards.problem import ConfigError
 
 if TYPE_CHECKING:
     from crosslight.runtime.db.postgres import PostgresDb
 
-__all__ = ["LAZY_S", "Db", "Dialect", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
+__all__ = ["LAZY_S", "Db", "Dialect", "EmbeddedDb", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
 
 def open_db(url: str, *, base: Path = Path()) -> SqliteDb | PostgresDb:

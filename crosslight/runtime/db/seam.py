@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
@@ -213,6 +214,14 @@ class Db(Protocol):
 
     async def close(self) -> None:
         """Finish what is queued, and close."""
+        ...
+
+
+class EmbeddedDb(Db, Protocol):
+    """A database in one file, which nobody but this service writes."""
+
+    async def backup_to(self, target: Path) -> None:
+        """Copy the database, as it is at one moment, into the new file ``target``."""
         ...
 
 
