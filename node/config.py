@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosslight.runtime.config import LOOPBACK, load, section, setting
+from crosslight.runtime.listener import ConnectionsConfig
 from crosslight.runtime.log import LogConfig
 from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.problem import ConfigError
@@ -50,6 +51,7 @@ class NodeConfig:
     publish: PublishConfig = section(PublishConfig, "How studies become known to the region.")
     region: RegionConfig = section(RegionConfig, "The link to the registry.")
     refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")
+    connections: ConnectionsConfig = section(ConnectionsConfig, "Connections of the HTTP listeners.")
     log: LogConfig = section(LogConfig, "Logs.")
 
 

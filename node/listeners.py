@@ -37,7 +37,10 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
             # before a handshake ends nobody knows what is wanted: mostly images
             watched(tls, partial(ground.refusals.note, "dicomweb"))
         app = web_application(parts, told, kind)
-        listeners.append(ground.seams.http.listener(app, config.host, ports[kind], tls, name=kind))
+        bounds = ground.config.connections
+        listeners.append(
+            ground.seams.http.listener(app, config.host, ports[kind], tls, name=kind, config=bounds)
+        )
     for listener in listeners:
         life.stops(listener)
         await listener.start()

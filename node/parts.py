@@ -220,6 +220,7 @@ def make_serve(
         config=config,
         retrieve_location_uid=lambda: membership.member.retrieve_location_uid,
         repository_unique_id=lambda: membership.member.repository_unique_id,
+        send_stall_s=ground.config.connections.send_stall_s,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.document_codes import ProcedureCodesConfig, procedure_codes
+from crosslight.runtime.listener import ConnectionsConfig
 from crosslight.runtime.log import LogConfig
 from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
@@ -168,6 +169,7 @@ class RegistryConfig:
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")
     refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")
+    connections: ConnectionsConfig = section(ConnectionsConfig, "Connections of the HTTP listeners.")
     log: LogConfig = section(LogConfig, "Logs.")
 
 

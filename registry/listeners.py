@@ -118,10 +118,13 @@ class Listeners:
             # before a handshake ends nobody knows what is wanted: XDS is what the systems listener is for
             systems_tls = watched(gateway.server(mutual=True), partial(note, "xds"))
             hl7_tls = watched(gateway.server(mutual=True), partial(note, "hl7"))
+        bounds = ground.config.connections
         people, systems = (web_application(self._parts, self._health, kind) for kind in ("people", "systems"))
         for listener in (
-            http.listener(people, listen.host, listen.people_port, people_tls, name="people"),
-            http.listener(systems, listen.host, listen.systems_port, systems_tls, name="systems"),
+            http.listener(people, listen.host, listen.people_port, people_tls, name="people", config=bounds),
+            http.listener(
+                systems, listen.host, listen.systems_port, systems_tls, name="systems", config=bounds
+            ),
         ):
             life.stops(listener)
             await listener.start()

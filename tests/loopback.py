@@ -10,6 +10,7 @@ from aiohttp import web
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, Handler, admit, problems
+from crosslight.runtime.listener import ConnectionsConfig, Listener
 from crosslight.standards.access import OPEN, Principal
 
 
@@ -34,13 +35,12 @@ def service(
 
 
 @asynccontextmanager
-async def served(app: web.Application) -> AsyncIterator[str]:
-    """``app`` on a free port of loopback, as ``runtime.http.Listener`` runs it; its address."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
-    await runner.setup()
+async def served(app: web.Application, config: ConnectionsConfig | None = None) -> AsyncIterator[str]:
+    """``app`` on a free port of loopback, as services run it; its address."""
+    listener = Listener(app, "127.0.0.1", 0, config=config)
+    listener.shutdown_s = 0.2
+    await listener.start()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield f"http://127.0.0.1:{listener.port}"
     finally:
-        await runner.cleanup()
+        await listener.stop()

@@ -1,4 +1,4 @@
-"""The HTTP shell: correlation ids, bounded bodies, errors rendered once, listeners that can cut a peer off.
+"""The HTTP shell: correlation ids, bounded bodies, errors rendered once.
 
 Faces raise :class:`~crosslight.standards.problem.CrosslightError`; the middleware of this module renders it
 unless a face has a wire format of its own (FHIR, SOAP), which it registers per path prefix with
@@ -20,7 +20,6 @@ from aiohttp.typedefs import Middleware
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.problem import (
@@ -289,53 +288,6 @@ def peer_certificate(request: web.Request) -> dict[str, Any] | None:
     tls = transport.get_extra_info("ssl_object") if transport is not None else None
     certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
     return certificate or None
-
-
-class Listener:
-    """One listening socket of a service.
-
-    Knows its open connections by peer so that one can be cut (suspension).
-    """
-
-    def __init__(
-        self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
-    ) -> None:
-        self.app = app
-        self.host = host
-        self.port = port
-        self.tls = tls
-        self.name = name
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Bind and serve. Slow headers and idle connections are bounded by aiohttp's timeouts.
-
-        Raises:
-            ConfigError: when the port cannot be had.
-        """
-        self._runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            keepalive_timeout=75.0,
-            max_line_size=16384,
-            max_field_size=16384,
-            shutdown_timeout=3.0,
-            handler_cancellation=True,
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(
-                self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True
-            ).start()
-        except OSError as error:
-            key = f"listen.{self.name}_port" if self.name else ""
-            raise cannot_listen(error, self.host, self.port, key) from error
-        log.info("listening", name=self.name, address=self.host, port=self.port)
-
-    async def stop(self) -> None:
-        """Stop accepting, let requests finish for a moment, close."""
-        if self._runner is not None:
-            await self._runner.cleanup()
 
 
 def client_session(

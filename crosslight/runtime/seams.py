@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # neither is loaded by a command that only looks into a datab
     import grpc.aio
     from aiohttp import ClientSession, web
 
-    from crosslight.runtime.http import Listener
+    from crosslight.runtime.listener import ConnectionsConfig, Listener
     from crosslight.runtime.tls import Credentials
 
 ChannelOptions = Sequence[tuple[str, Any]]  # gRPC's own names and values
@@ -72,11 +72,18 @@ class Http(Protocol):
         ...
 
     def listener(
-        self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        name: str = "",
+        config: ConnectionsConfig | None = None,
     ) -> Listener:
         """What will serve ``app`` at an address, once started.
 
-        ``name`` is the configuration's (``listen.<name>_port``).
+        ``name`` is the configuration's (``listen.<name>_port``), ``config`` bounds the connections.
         """
         ...
 
@@ -155,11 +162,18 @@ class SystemHttp:
         )
 
     def listener(
-        self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        name: str = "",
+        config: ConnectionsConfig | None = None,
     ) -> Listener:
-        from crosslight.runtime.http import Listener
+        from crosslight.runtime.listener import Listener
 
-        return Listener(app, host, port, tls, name=name)
+        return Listener(app, host, port, tls, name=name, config=config)
 
 
 class GrpcLink:

@@ -12,7 +12,7 @@ from typing import IO, Protocol
 
 from crosslight.runtime.files import private
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.process import keep_freed_memory
+from crosslight.runtime.process import keep_freed_memory, may_open_many_files
 from crosslight.standards.problem import ConfigError
 
 log = get_logger("serve")
@@ -36,6 +36,7 @@ class Service(Protocol):
 async def serve(service: Service, name: str) -> None:
     """Start ``service``, wait for SIGTERM or SIGINT, stop it."""
     keep_freed_memory()
+    may_open_many_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,6 +44,7 @@ class ServeContext:
         retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come
             later.
         repository_unique_id: This member's, for ITI-43 (D11).
+        send_stall_s: A reader that takes next to nothing for so long is cut.
     """
 
     holdings: Holdings
@@ -55,6 +56,7 @@ class ServeContext:
     retrieve_location_uid: Callable[[], Oid] = lambda: Oid("")
     repository_unique_id: Callable[[], Oid] = lambda: Oid("")
     prefix: str = "/dicomweb"
+    send_stall_s: float = 60.0
     pictures: ByteCache = field(init=False)
     layouts: LayoutCache = field(init=False)
     near: memoryview = field(init=False)

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from crosslight.runtime.listener import Stall, queued
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import StorageError, kind_as_sentence
 from node.holdings import Local
@@ -112,6 +113,7 @@ async def pour(
     gone: Callable[[], bool],
     pieces: Sequence[Piece],
     near: memoryview | None,
+    stall_s: float,
 ) -> None:
     """Send ``pieces`` and close ``sock``.
 
@@ -121,10 +123,11 @@ async def pour(
         gone: Whether the connection has been closed meanwhile.
         pieces: In their order.
         near: From :func:`near_buffer`, where all of it is little and in the page cache: it is sent from here.
+        stall_s: In so long the other end must take :data:`~crosslight.runtime.listener.STALL_BYTES`.
 
     Raises:
         StorageError: a file is gone or short.
-        ConnectionError: the peer has gone.
+        ConnectionError: the peer has gone, or does not read.
     """
     if near is not None:
         try:
@@ -133,11 +136,14 @@ async def pour(
             sock.close()
             raise
     pump = _Pump(sock, gone, pieces)
+    stall = Stall(stall_s, asyncio.get_running_loop().time)
     try:
         done = not pieces
         while not done:
             if pump.full or near is not None:
                 await _writable(sock)
+                if stall.lasts(pump.sent - queued(sock)):
+                    raise ConnectionAbortedError("the reader has stalled")
             done = await workers.run(pump.run, FULL_MS)
     finally:
         pump.close()
@@ -202,6 +208,7 @@ class _Pump:
         self._fd, self._offset, self._left = -1, 0, 0
         self._running, self._closed = threading.Lock(), False
         self.full = False  # the socket would not take more
+        self.sent = 0  # bytes that the socket took
 
     def run(self, wait_ms: int) -> bool:
         """Send what can be sent; True when that was all.
@@ -260,6 +267,7 @@ class _Pump:
             more = socket.MSG_MORE if self._left else 0
             count = self._sock.send(self._before, more)
             self._before = self._before[count:]
+            self.sent += count
             return count
         try:
             count = os.sendfile(self._sock.fileno(), self._fd, self._offset, self._left)
@@ -270,6 +278,7 @@ class _Pump:
         if not count:
             raise short()
         self._offset, self._left = self._offset + count, self._left - count
+        self.sent += count
         return count
 
     def _close_file(self) -> None:

@@ -214,7 +214,12 @@ async def send_spans(
             sock = plain_socket(request.transport)
             if sock is not None and request.transport is not None:
                 await pour(
-                    serve.workers, sock, request.transport.is_closing, rest, serve.near if near else None
+                    serve.workers,
+                    sock,
+                    request.transport.is_closing,
+                    rest,
+                    serve.near if near else None,
+                    serve.send_stall_s,
                 )
                 return response
         async with aclosing(_read_here(rest) if near else _read_ahead(serve.workers, rest)) as chunked:

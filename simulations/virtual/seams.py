@@ -15,7 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.http import Listener
+from crosslight.runtime.listener import ConnectionsConfig, Listener
 from crosslight.runtime.seams import Seams
 from simulations.virtual.database import InlineDatabases
 from simulations.virtual.link import MemoryLink
@@ -127,14 +127,21 @@ class MemoryHttp:
         )
 
     def listener(
-        self, app: web.Application, host: str, port: int, tls: Any = None, *, name: str = ""
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        tls: Any = None,
+        *,
+        name: str = "",
+        config: ConnectionsConfig | None = None,
     ) -> Listener:
         """What is answered is in the trace, by method, path and status."""
         if tls is not None:
             raise OutsideError("TLS")
         self._network.owns(self._who, port)
         app.on_response_prepare.append(self._answered)
-        return Listener(app, host, port, None, name=name)
+        return Listener(app, host, port, None, name=name, config=config)
 
     async def _answered(self, request: web.Request, response: web.StreamResponse) -> None:
         # aiohttp would take the machine's time

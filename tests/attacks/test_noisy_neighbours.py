@@ -5,6 +5,7 @@ never hears that something is busy or cannot be reached. Order is told by what h
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,8 @@ from gateway_region import ASKING, GatewayRegion, endless_member, gateway_region
 from loopback import served
 from node_serving import ct
 
+from crosslight.runtime.workers import Workers
+from node.serve.sendfile import Piece, pour
 from registry.gateway.config import GatewayConfig
 
 NOISY, QUIET = {ASKING: "noisy"}, {ASKING: "quiet"}
@@ -92,3 +95,17 @@ async def test_stalled_readers_of_one_caller_do_not_take_a_trust_from_others(reg
         for one in late:
             one.close()
         await until(lambda: holder.open == queue.running == 0)
+
+
+# --- readers that stall -------------------------------------------------------------------------------------
+
+
+async def test_a_stalled_reader_of_a_plain_connection_is_cut() -> None:
+    """There the kernel sends files, beside the connection's own buffer."""
+    workers, (ours, theirs) = Workers(threads=1), socket.socketpair()
+    ours.setblocking(False)
+    try:
+        with theirs, pytest.raises(ConnectionAbortedError):
+            await pour(workers, ours, lambda: False, [Piece(before=bytes(16 << 20))], None, 0.3)
+    finally:
+        await workers.close()

@@ -16,7 +16,8 @@ from aiohttp import web
 from members_region import CLOCK, FILES, IDS
 from ports import free_ports
 
-from crosslight.runtime.http import Listener, peer_certificate
+from crosslight.runtime.http import peer_certificate
+from crosslight.runtime.listener import Listener
 from crosslight.runtime.tls import Credentials, Identity, client_context, expires_at, peer_identity
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError
