@@ -26,12 +26,14 @@ class Caller:
         peer: The address at the other end; '' where there is none.
         via: Who carried the call for the principal: the certificate beside a token, as a subject
             (``gateway``).
+        bodiless: They asked for the headers of an answer alone (HEAD): nothing else is sent.
     """
 
     principal: Principal
     correlation: str
     peer: str = ""
     via: str = ""
+    bodiless: bool = False
 
     @property
     def origin(self) -> str:

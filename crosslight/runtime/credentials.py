@@ -56,18 +56,24 @@ def principal_of(
         purpose=purpose,
         evidence=evidence,
         member=number,
+        credential=f"certificate {identity.serial}" if identity.serial else "",
     )
 
 
-def outside_system(subject: str, name: str) -> Principal:
+def outside_system(subject: str, name: str, serial: str = "") -> Principal:
     """A system with a certificate of an authority that is not the region's (a node that stands alone, D18).
 
     Args:
         subject: Of the certificate, whole.
         name: The short one.
+        serial: Of the certificate, in hex.
     """
     return Principal(
-        subject=f"system:{subject}", name=name, roles=frozenset({"integrator"}), evidence="certificate"
+        subject=f"system:{subject}",
+        name=name,
+        roles=frozenset({"integrator"}),
+        evidence="certificate",
+        credential=f"certificate {serial}" if serial else "",
     )
 
 

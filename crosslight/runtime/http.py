@@ -89,7 +89,11 @@ def admit(request: web.Request, principal: Principal, *, via: str = "", correlat
     if correlation:
         request[CORRELATION] = correlation
     caller = Caller(
-        principal=principal, correlation=request.get(CORRELATION, ""), peer=request.remote or "", via=via
+        principal=principal,
+        correlation=request.get(CORRELATION, ""),
+        peer=request.remote or "",
+        via=via,
+        bodiless=request.method == hdrs.METH_HEAD,
     )
     request[CALLER] = caller
     return caller

@@ -14,7 +14,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -40,11 +40,15 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----\s*", re.S)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a certificate speaks for: ``spiffe://<home community>/<kind>/<name>``; the gateway has no name."""
+    """Who a certificate speaks for: ``spiffe://<home community>/<kind>/<name>``; the gateway has no name.
+
+    ``serial`` is the certificate's, in hex, where it came from one: whoever renews stays who they are.
+    """
 
     kind: IdentityKind
     name: str = ""
     community: str = ""  # homeCommunityId, without urn:oid:
+    serial: str = field(default="", compare=False)
 
     @property
     def uri(self) -> str:
@@ -79,8 +83,14 @@ def peer_identity(certificate: dict[str, Any] | None) -> Identity:
     Raises:
         Unauthenticated: if there is no certificate, or it names nobody of ours.
     """
-    names = (certificate or {}).get("subjectAltName", ())
-    return identity_of([value for kind, value in names if kind == "URI"])
+    shown = certificate or {}
+    uris = [value for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
+    return replace(identity_of(uris), serial=serial_of(shown))
+
+
+def serial_of(certificate: dict[str, Any]) -> str:
+    """The serial number of a certificate in ``getpeercert()`` form, in hex without leading zeros."""
+    return str(certificate.get("serialNumber", "")).lower().lstrip("0")
 
 
 def expires_at(certificate: dict[str, Any]) -> datetime:

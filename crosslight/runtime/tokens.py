@@ -24,6 +24,7 @@ from crosslight.standards.problem import Unauthenticated, kind_as_sentence
 
 ALGORITHMS = ["ES256"]
 LEEWAY_S = 30
+MAX_ID_CHARS = 64  # of a token, as it is audited
 Kind = Literal["access", "release"]
 
 
@@ -134,6 +135,7 @@ class TokenVerifier:
             purpose=str(claims.get("pou", "")),
             evidence="gateway-token" if kind == "release" else "bearer",
             grants=Grants.from_plain(claims.get("grants")),
+            credential=f"token {str(claims.get('jti', ''))[:MAX_ID_CHARS]}",
         )
         return Claims(
             kind=kind,

@@ -198,7 +198,8 @@ class Principal:
 
     ``organisation`` is an ODS (or board) code; ``evidence`` says how we know (``session``, ``bearer``,
     ``certificate``, ``gateway-token``, ``open``, ``dimse``). ``member`` is set for a member's own node.
-    ``grants`` is what a system or an app was granted.
+    ``grants`` is what a system or an app was granted. ``credential`` says which token, session or certificate
+    it was, by a name that is no secret: ``token JTI``, ``session DIGEST``, ``certificate SERIAL``.
     """
 
     subject: str
@@ -210,10 +211,11 @@ class Principal:
     member: int | None = None
     grants: Grants = Grants()
     claims: dict[str, Any] = field(default_factory=dict, compare=False)
+    credential: str = field(default="", compare=False)
 
     def describe(self) -> dict[str, Any]:
         """For audit entries."""
-        return {
+        said = {
             "subject": self.subject,
             "name": self.name,
             "roles": sorted(self.roles),
@@ -221,6 +223,7 @@ class Principal:
             "purpose": self.purpose,
             "evidence": self.evidence,
         }
+        return said | ({"credential": self.credential} if self.credential else {})
 
     @classmethod
     def described(cls, said: Mapping[str, Any]) -> Self:
@@ -232,6 +235,7 @@ class Principal:
             organisation=str(said.get("organisation", "")),
             purpose=str(said.get("purpose", "")),
             evidence=str(said.get("evidence", "")),
+            credential=str(said.get("credential", "")),
         )
 
 

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import outside_system
 from crosslight.runtime.http import peer_certificate
-from crosslight.runtime.tls import expires_at
+from crosslight.runtime.tls import expires_at, serial_of
 from crosslight.standards.access import OPEN
 from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
@@ -57,7 +57,7 @@ class SystemsGate(Gate):
         subject, name = system_names(certificate)
         if expires_at(certificate) <= self._clock.now():  # the connection may outlive it
             raise Unauthenticated("The client certificate has expired.", todo="Renew it.")
-        principal = outside_system(subject, name)
+        principal = outside_system(subject, name, serial_of(certificate))
         return Grant(principal=principal, kind="certificate", via=principal.subject)
 
     def advice(self, listener: ListenerKind) -> str:

@@ -5,6 +5,7 @@ A session has an idle and an absolute limit, and a CSRF token.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import math
 from dataclasses import dataclass, replace
@@ -50,6 +51,11 @@ def principal_plain(principal: Principal) -> dict[str, Any]:
     }
 
 
+def session_name(session_id: str) -> str:
+    """How the audit names a session: by its digest, for the id itself is a secret."""
+    return f"session {hashlib.sha256(session_id.encode()).hexdigest()[:16]}"
+
+
 def holds(stored: StoredSession, now: datetime, idle: timedelta) -> bool:
     """Whether a session still holds: neither past its end, nor unused for longer than ``idle``."""
     return now < stored.ends and now - stored.seen < idle
@@ -68,9 +74,13 @@ class Sessions:
         """How long a browser keeps the cookie: as long as a session may last."""
         return int(self._life.total_seconds())
 
-    async def begin(self, principal: Principal) -> Session:
+    def new_id(self) -> str:
+        """An id for :meth:`begin`, for whoever has to name the session before it begins."""
+        return self._ids.token_bytes(32).hex()
+
+    async def begin(self, principal: Principal, session_id: str = "") -> Session:
         """A new session with a new id, whatever the browser had before."""
-        session_id, csrf = self._ids.token_bytes(32).hex(), self._ids.token_bytes(32).hex()
+        session_id, csrf = session_id or self.new_id(), self._ids.token_bytes(32).hex()
         now = self._clock.now()
         stored = StoredSession(
             principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life
@@ -100,6 +110,7 @@ class Sessions:
             organisation=person["organisation"],
             purpose=person["purpose"],
             evidence="session",
+            credential=session_name(session_id),
         )
         return Session(id=session_id, principal=principal, csrf=stored.csrf, left_s=self._left_s(stored, now))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -20,7 +21,7 @@ from crosslight.standards.access import Action, Decision, Principal
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 from registry.access.oidc import OidcClient
 from registry.access.pages import problem_page, signed_out_page
-from registry.access.sessions import COOKIE, SESSION, Sessions, drop_cookie, set_cookie
+from registry.access.sessions import COOKIE, SESSION, Sessions, drop_cookie, session_name, set_cookie
 from registry.access.store import AccessStore, PendingSignIn
 
 log = get_logger("signin")
@@ -139,8 +140,10 @@ class SignIn:
             drop_cookie(response, BROWSER_COOKIE)
             return response
         await self._sessions.end(request.cookies.get(COOKIE, ""))
-        async with self._audit.act(request, principal, "sign-in"):
-            session = await self._sessions.begin(principal)
+        session_id = self._sessions.new_id()
+        named = replace(principal, credential=session_name(session_id))
+        async with self._audit.act(request, named, "sign-in"):
+            session = await self._sessions.begin(principal, session_id)
         response = web.Response(
             status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"}
         )

@@ -45,7 +45,10 @@ def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> C
         ids: For the correlation id.
         open_mode: It named itself, on a plain link.
     """
-    identity, evidence = Identity("member", member.code), "open" if open_mode else "certificate"
+    shown = None if open_mode else grpc_certificate(context.auth_context())
+    serial = f"{shown.serial_number:x}" if shown is not None else ""
+    identity = Identity("member", member.code, serial=serial)
+    evidence = "open" if open_mode else "certificate"
     principal = principal_of(identity, name=member.name, number=int(member.id), evidence=evidence)
     return Caller(principal=principal, correlation=ids.uuid4().hex, peer=_address(str(context.peer())))
 

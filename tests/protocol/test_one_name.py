@@ -1,4 +1,4 @@
-"""A caller has one name on every road: the same certificate at each listener, over real mutual TLS."""
+"""A caller has one name on every road, and its certificate is told: at each listener, over mutual TLS."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from access_region import TestAccess, access
+from cryptography import x509
 from members_region import CLOCK, FILES, IDS
 from node_serving import HOME, ct, part10, serving
 
@@ -23,6 +24,7 @@ from crosslight.runtime.tls import (
     Identity,
     client_context,
     gateway_channel_options,
+    pem_blocks,
     server_context,
 )
 from crosslight.standards.ids import Oid
@@ -38,18 +40,27 @@ CALLERS: dict[str, tuple[Identity, str]] = {
 }
 
 
+def shown(pair: Path) -> str:
+    """How the audit names the certificate in this file."""
+    return (
+        f"certificate {x509.load_pem_x509_certificates(pem_blocks(pair.read_bytes())[1])[0].serial_number:x}"
+    )
+
+
 async def over_http(a: TestAccess, pair: Path) -> str:
     """The registry's listener for systems."""
     async with client_session(client_context(a.members.ca.bundle, pair)) as session:
         async with session.get(f"{a.systems}/fhir/x") as response:
-            return str((await response.json())["subject"])
+            said = await response.json()
+            return f"{said['subject']} {said['credential']}"
 
 
 async def over_mllp(a: TestAccess, pair: Path) -> str:
     """The registry's HL7 listener."""
 
     async def handle(data: bytes, peer: Peer) -> bytes:
-        return certificate_principal(peer, a.members).subject.encode()
+        principal = certificate_principal(peer, a.members)
+        return f"{principal.subject} {principal.credential}".encode()
 
     assert a.members.own.gateway is not None
     server = MllpServer(handle, "127.0.0.1", 0, tls=a.members.own.gateway.server(mutual=True))
@@ -89,11 +100,11 @@ async def over_grpc(a: TestAccess, pair: Path) -> str:
     finally:
         await server.stop(0)
     assert heard[0].peer == "127.0.0.1"
-    return heard[0].principal.subject
+    return f"{heard[0].principal.subject} {heard[0].principal.credential}"
 
 
-async def over_a_nodes_http(folder: Path, identity: Identity) -> str:
-    """A node's listener for systems; as its audit has it."""
+async def over_a_nodes_http(folder: Path, identity: Identity) -> tuple[str, str]:
+    """A node's listener for systems; as its audit has it, and the certificate that was shown."""
     ca = CertificateAuthority(folder / "ca", Oid(HOME), "Test", CLOCK, IDS, FILES)
     ca.open()
     own, theirs = folder / "own.pem", folder / "theirs.pem"
@@ -107,7 +118,7 @@ async def over_a_nodes_http(folder: Path, identity: Identity) -> str:
             async with session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata") as response:
                 await response.read()
         (act,) = await node.acts()
-        return act.who.subject
+        return f"{act.who.subject} {act.who.credential}", shown(theirs)
 
 
 @pytest.mark.parametrize("who", CALLERS)
@@ -123,9 +134,11 @@ async def test_a_certificate_is_called_the_same_at_every_listener(tmp_path: Path
         a.members.ca.write_pair(
             pair, Identity(identity.kind, identity.name, community), (), timedelta(days=1)
         )
+        expected = f"{subject} {shown(pair)}"
         if identity.kind != "gateway":  # which is no caller of its own registry
-            assert await over_http(a, pair) == subject
-            assert await over_mllp(a, pair) == subject
+            assert await over_http(a, pair) == expected
+            assert await over_mllp(a, pair) == expected
         if identity.kind == "member":  # nobody else publishes there
-            assert await over_grpc(a, pair) == subject
-    assert await over_a_nodes_http(tmp_path / "node", identity) == subject
+            assert await over_grpc(a, pair) == expected
+    name, certificate = await over_a_nodes_http(tmp_path / "node", identity)
+    assert name == f"{subject} {certificate}"

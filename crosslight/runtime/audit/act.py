@@ -195,6 +195,8 @@ class Act:
         if error is not None:
             code = self._code(error) if isinstance(error, CrosslightError) else ""
             self.outcome = outcome_of(error, self.outcome, code)
+        if self.entry.caller.bodiless:
+            self.outcome = self.outcome.of_headers()
         if self.outcome.kind == "cut":  # nobody is there to wait, and nothing may be waited for
             with suppress(RuntimeError):  # the event loop is over
                 self._end_later()

@@ -40,6 +40,7 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--organisation", default="", help="Organisation code of who asked."),
             click.option("--study", default="", metavar="UID", help="A study."),
             click.option(
+                "--since",
                 "--from",
                 "since",
                 default="",

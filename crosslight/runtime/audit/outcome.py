@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 from crosslight.standards.problem import (
@@ -77,6 +77,13 @@ class Outcome:
         if kind == "ok" and _in_part(counts):
             kind = "partial"
         return cls(kind, counts, code)
+
+    def of_headers(self) -> Self:
+        """The same of an answer whose headers alone were sent: of all that was found, nothing was given."""
+        if self.kind not in ("ok", "partial"):
+            return self
+        given = tuple((words, 0) for words, _ in self.counts if words != IN_ALL)
+        return replace(self, kind="ok", counts=given[:1], code="headers only")
 
     def in_words(self) -> str:
         """The outcome as a person reads it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.national import plain_number
 from crosslight.standards.problem import Invalid
 
-APART_MINUTES = 10
+TOGETHER_MINUTES = 15
 
 
 def parse_patient(text: str) -> Identifier:
@@ -60,7 +61,8 @@ class Opening:
 def openings(entries: Iterable[Audited]) -> list[Opening]:
     """Acts of one person on the same patients and studies, together as one opening; newest first.
 
-    Those alike in face, kind and decision, none :data:`APART_MINUTES` after the one before.
+    Those alike in face, kind and decision, all within :data:`TOGETHER_MINUTES`. In reading only: each act is
+    written.
     """
     opened: list[Opening] = []
     current: dict[tuple[str, ...], Opening] = {}
@@ -69,7 +71,9 @@ def openings(entries: Iterable[Audited]) -> list[Opening]:
         parts = (who.subject, who.organisation, who.purpose, entry.face, acted(entry), entry.decision)
         key = (*parts, entry.rule, *entry.patients, "|", *entry.studies)
         known = current.get(key)
-        together = known is not None and entry.studies and _minutes(entry.at, known.oldest) <= APART_MINUTES
+        together = (
+            known is not None and entry.studies and _minutes(entry.at, known.newest.at) <= TOGETHER_MINUTES
+        )
         if known is None or not together:
             known = current[key] = Opening(entry, entry.at, 0)
             opened.append(known)
@@ -103,7 +107,10 @@ def audit_table(entries: Iterable[Audited], title: str = "") -> Table:
     Three columns, so that it can be read in 80; names from outside are text, never markup.
     """
     table = Table(
-        title=Text(title) if title else None, caption="times in UTC", title_justify="left", show_lines=True
+        title=Text(printable(title)) if title else None,
+        caption="times in UTC",
+        title_justify="left",
+        show_lines=True,
     )
     table.add_column("when", no_wrap=True)
     for column in ("who and why", "what, and what became of it"):
@@ -132,7 +139,13 @@ def _cells(opening: Opening) -> tuple[str, str, str]:
         for words, count in opening.outcomes.items():
             kinds[words.partition(":")[0]] += count
         result = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-    who_lines = (name, f"{who.organisation} {who.purpose}".rstrip())
+    carrier = entry.peer.partition(" ")[2]
+    who_lines = (
+        name,
+        f"{who.organisation} {who.purpose}".strip(),
+        f"by {carrier}" if carrier and carrier != who.subject else "",
+        who.credential,
+    )
     what_lines = (act, ", ".join(much), allowed, result, entry.correlation)
     return when, _lines(who_lines), _lines(what_lines)
 
@@ -158,6 +171,7 @@ CSV_COLUMNS = (
     "rule",
     "outcome",
     "peer",
+    "credential",
     "patients",
     "studies",
     "correlation",
@@ -167,7 +181,7 @@ CSV_COLUMNS = (
 def audit_csv(entries: Iterable[Audited], *, head: bool = False) -> str:
     """The same as CSV (RFC 4180), one act a row.
 
-    A cell that a spreadsheet would take for a formula gets an apostrophe.
+    A cell that a spreadsheet would take for a formula gets an apostrophe; controls are shown, not sent.
     """
     out = io.StringIO()
     writer = csv.writer(out)
@@ -175,16 +189,22 @@ def audit_csv(entries: Iterable[Audited], *, head: bool = False) -> str:
         writer.writerow(CSV_COLUMNS)
     for entry in entries:
         row = entry.plain()
-        row |= row["who"] | {"patients": " ".join(entry.patients), "studies": " ".join(entry.studies)}
+        row |= (
+            {"credential": ""}
+            | row["who"]
+            | {"patients": " ".join(entry.patients), "studies": " ".join(entry.studies)}
+        )
         writer.writerow([_safe(str(row[column])) for column in CSV_COLUMNS])
     return out.getvalue()
 
 
 def _safe(text: str) -> str:
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    shown = printable(text)
+    return f"'{shown}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else shown
 
 
 def audit_lines(entries: Iterable[Audited]) -> Iterable[bytes]:
-    """The same as one JSON object a line, whole."""
+    """The same as one JSON object a line, whole; what is no printable character is written as its number."""
     for entry in entries:
-        yield orjson.dumps(entry.plain()) + b"\n"
+        line = orjson.dumps(entry.plain())
+        yield (line if line.decode().isprintable() else json.dumps(entry.plain()).encode()) + b"\n"
