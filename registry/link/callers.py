@@ -45,8 +45,7 @@ def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> C
         ids: For the correlation id.
         open_mode: It named itself, on a plain link.
     """
-    shown = None if open_mode else grpc_certificate(context.auth_context())
-    serial = f"{shown.serial_number:x}" if shown is not None else ""
+    serial = "" if open_mode else grpc_peer(context.auth_context()).serial
     identity = Identity("member", member.code, serial=serial)
     evidence = "open" if open_mode else "certificate"
     principal = principal_of(identity, name=member.name, number=int(member.id), evidence=evidence)

@@ -113,7 +113,7 @@ async def over_a_nodes_http(folder: Path, identity: Identity) -> tuple[str, str]
     tls = server_context(own, own, client_ca=ca.bundle)
     async with serving(folder, open_mode=False, listener="systems", tls=tls) as node:
         await node.add(part10(ct()))
-        node.hears()
+        node.hears(systems=["PAS"])
         async with client_session(client_context(ca.bundle, theirs)) as session:
             async with session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata") as response:
                 await response.read()
