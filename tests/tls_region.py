@@ -48,7 +48,7 @@ class TlsRegion:
         clock, community = system_seams().clock, Oid(f"{ROOT}.1")
         ca = CertificateAuthority(self.folder / "other", community, "Other", clock, IDS, FILES)
         ca.open()
-        key, request = new_request(CODE)
+        key, request = new_request(CODE, IDS)
         chain = ca.member(request, CODE, ("localhost",), timedelta(hours=1)).chain_pem
         FILES.write_atomic(self.folder / "stranger.pem", key + chain)
         return client_context(self.bundle, self.folder / "stranger.pem")

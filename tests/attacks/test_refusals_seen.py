@@ -105,7 +105,7 @@ async def test_every_listener_of_a_registry_tells_of_refused_credentials(tmp_pat
 async def _post_join(people: str, tls: ssl.SSLContext) -> int:
     from node.membership.join import new_request
 
-    _, csr = new_request("RXX")
+    _, csr = new_request("RXX", SystemIds())
     body = {"secret": "wrong", "csr_pem": csr.decode()}
     async with client_session(tls) as http, http.post(f"{people}/join", json=body) as got:
         return got.status
