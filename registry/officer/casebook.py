@@ -58,31 +58,33 @@ class CaseBook:
 
     def queue(self, tx: Tx) -> Queue:
         """What waits, and what was decided lately."""
-        waits = queue.waiting(tx)
-        since = queue.since(tx, waits)
-        waits.sort(key=lambda s: (since[s.record.key], s.record.key))
-        shown = waits[:MAX_WAITING]
-        into = canonicals(tx, {n for s in shown for n in s.record.national})
-        held = holders(tx, set(into.values()))
-        persons = {p for p in held.values() if p is not None}
-        members: dict[int, set[str]] = {}
-        for s in rows.load_by(tx, "person_key", persons):
-            if s.record.active and not s.record.in_doubt:
-                members.setdefault(s.record.person, set()).add(self._member(s.record)[0])
+        waiting = queue.waiting(tx)
+        since = queue.since(tx, waiting)
+        waiting.sort(key=lambda stored: (since[stored.record.key], stored.record.key))
+        shown = waiting[:MAX_WAITING]
+        merged_into = canonicals(tx, {n for stored in shown for n in stored.record.national})
+        holder_of = holders(tx, set(merged_into.values()))
+        persons = {person for person in holder_of.values() if person is not None}
+        codes_of: dict[int, set[str]] = {}
+        for stored in rows.load_by(tx, "person_key", persons):
+            if stored.record.active and not stored.record.in_doubt:
+                codes_of.setdefault(stored.record.person, set()).add(self._member(stored.record)[0])
         lines = []
-        for s in shown:
-            record, code = s.record, self._member(s.record)
-            by_others = {
-                p for n in record.national if (p := held.get(into[n])) is not None and p != record.person
+        for stored in shown:
+            record, code = stored.record, self._member(stored.record)
+            other_holders = {
+                person
+                for n in record.national
+                if (person := holder_of.get(merged_into[n])) is not None and person != record.person
             }
             others = (
                 {code[0]}
                 if record.in_doubt
-                else set[str]().union(*(members.get(p, set()) for p in by_others))
+                else set[str]().union(*(codes_of.get(person, set()) for person in other_holders))
             )
             line = Waiting(
                 handle=handle_of(record.key),
-                kind=_kind(record, bool(by_others)),
+                kind=_kind(record, bool(other_holders)),
                 member=code[0],
                 member_name=code[1],
                 others=tuple(sorted(others)),
@@ -90,7 +92,7 @@ class CaseBook:
             )
             lines.append(line)
         return Queue(
-            waiting=tuple(lines), total=len(waits), decisions=tuple(queue.decisions(tx, MAX_DECISIONS))
+            waiting=tuple(lines), total=len(waiting), decisions=tuple(queue.decisions(tx, MAX_DECISIONS))
         )
 
     def resolved(self, tx: Tx, named: str) -> RecordKey:
@@ -101,13 +103,13 @@ class CaseBook:
             if target is None:
                 raise NotFound("No record is known by that number, or nobody holds it.", todo=SEE_QUEUE)
             return target.record.key if target.record is not None else target.person.records[0].key
-        found = rows.load(tx, "record_key BETWEEN ? AND ?", keys_of(named), limit=3)
-        if not found:
+        matching = rows.load(tx, "record_key BETWEEN ? AND ?", keys_of(named), limit=3)
+        if not matching:
             raise NotFound("No record has that handle.", todo=SEE_QUEUE)
-        if len(found) > 1:
-            whole = " or ".join(handle_of(s.record.key, whole=True) for s in found)
+        if len(matching) > 1:
+            whole = " or ".join(handle_of(stored.record.key, whole=True) for stored in matching)
             raise Conflict("Several records have that handle.", todo=f"Give all of it: {whole}.")
-        return found[0].record.key
+        return matching[0].record.key
 
     def case(self, tx: Tx, key: RecordKey) -> Case:
         """A record and those that it has to be compared with."""
@@ -116,62 +118,86 @@ class CaseBook:
             raise NotFound("That record is not here any more.", todo=SEE_QUEUE)
         record = stored.record
         numbers = set(canonicals(tx, record.national).values())
-        held = {person for person in holders(tx, numbers).values() if person is not None}
-        near = self._near(tx, record, numbers, held)
-        related = [(r, s) for s in near if (r := _relation(record, s.record, held))]
+        number_holders = {person for person in holders(tx, numbers).values() if person is not None}
+        nearby = self._near(tx, record, numbers, number_holders)
+        related = [
+            (relation, stored_other)
+            for stored_other in nearby
+            if (relation := _relation(record, stored_other.record, number_holders))
+        ]
         related.sort(key=lambda pair: (_ORDER.index(pair[0]), pair[1].seniority))
         shown = related[:MAX_OTHERS]
-        studies = self._studies(tx, [record, *(s.record for _, s in shown)])
+        studies = self._studies(tx, [record, *(stored_other.record for _, stored_other in shown)])
         decisions = queue.decisions_on(tx, [key])
         waits = record.in_doubt or (
             record.disputed
             and not any(d.kind == "apart" and d.in_force and d.record == key for d in decisions)
         )
         return Case(
-            kind=_kind(record, bool(held - {record.person})) if waits else "",
+            kind=_kind(record, bool(number_holders - {record.person})) if waits else "",
             since=queue.since(tx, [stored])[key] if waits else None,
-            subject=self._side("itself", stored, held, studies),
-            others=tuple(self._side(relation, s, held, studies) for relation, s in shown),
+            subject=self._side("itself", stored, number_holders, studies),
+            others=tuple(
+                self._side(relation, stored_other, number_holders, studies)
+                for relation, stored_other in shown
+            ),
             more=len(related) - len(shown),
             decisions=tuple(decisions),
             moves=tuple(self._identity.history_tx(tx, key)),
         )
 
     @staticmethod
-    def _near(tx: Tx, record: PatientRecord, numbers: set[Identifier], held: set[int]) -> list[Stored]:
+    def _near(
+        tx: Tx, record: PatientRecord, numbers: set[Identifier], number_holders: set[int]
+    ) -> list[Stored]:
         """Records that share a number, a person or a local id with ``record``."""
         keys = {*claimants(tx, numbers)} | ({record.part_of} if record.part_of is not None else set())
-        found = {s.record.key: s for s in rows.load_by(tx, "record_key", keys)}
-        found |= {s.record.key: s for s in rows.load_by(tx, "person_key", {*held, record.person})}
-        found |= {s.record.key: s for s in rows.load_by(tx, "part_of", {record.part_of or record.key})}
-        found.pop(record.key, None)
-        return [s for s in found.values() if s.record.active]
+        nearby = {stored.record.key: stored for stored in rows.load_by(tx, "record_key", keys)}
+        nearby |= {
+            stored.record.key: stored
+            for stored in rows.load_by(tx, "person_key", {*number_holders, record.person})
+        }
+        nearby |= {
+            stored.record.key: stored
+            for stored in rows.load_by(tx, "part_of", {record.part_of or record.key})
+        }
+        nearby.pop(record.key, None)
+        return [stored for stored in nearby.values() if stored.record.active]
 
     def _studies(self, tx: Tx, records: Iterable[PatientRecord]) -> dict[RecordKey, list[Holding]]:
         """The current studies of records and parts, newest first."""
-        keys = {r.part_of or r.key for r in records}
-        loaded = [one.holding for one in self._index.read.by_records(tx, keys, deprecated=False)]
-        parts = self._identity.whose_tx(tx, {(h.record_key, h.publication.record.patient) for h in loaded})
-        found: dict[RecordKey, list[Holding]] = {}
-        for holding in loaded:
+        keys = {record.part_of or record.key for record in records}
+        holdings = [loaded.holding for loaded in self._index.read.by_records(tx, keys, deprecated=False)]
+        parts = self._identity.whose_tx(
+            tx, {(holding.record_key, holding.publication.record.patient) for holding in holdings}
+        )
+        studies: dict[RecordKey, list[Holding]] = {}
+        for holding in holdings:
             whose = parts.get((holding.record_key, holding.publication.record.patient), holding.record_key)
-            found.setdefault(whose, []).append(holding)
-        for held in found.values():
-            held.sort(key=lambda h: (h.record.time.date, h.record.time.time, h.study_uid), reverse=True)
-        return found
+            studies.setdefault(whose, []).append(holding)
+        for of_record in studies.values():
+            of_record.sort(
+                key=lambda holding: (holding.record.time.date, holding.record.time.time, holding.study_uid),
+                reverse=True,
+            )
+        return studies
 
     def _side(
-        self, relation: Relation, stored: Stored, held: set[int], studies: dict[RecordKey, list[Holding]]
+        self,
+        relation: Relation,
+        stored: Stored,
+        number_holders: set[int],
+        studies: dict[RecordKey, list[Holding]],
     ) -> Side:
         record, (code, name) = stored.record, self._member(stored.record)
-        lines = [self._line(h) for h in studies.get(record.key, ())]
+        lines = [self._line(holding) for holding in studies.get(record.key, ())]
         return Side(
             handle=handle_of(record.key),
             relation=relation,
             record=record,
             member=code,
             member_name=name,
-            holds=record.person in held and not record.in_doubt,
+            holds=record.person in number_holders and not record.in_doubt,
             traced=stored.traced,
             studies=tuple(lines[:MAX_STUDIES]),
             more_studies=max(0, len(lines) - MAX_STUDIES),
@@ -188,34 +214,34 @@ class CaseBook:
         )
 
     def _member(self, record: PatientRecord) -> tuple[str, str]:
-        found = self._directory.by_id(MemberId(record.member)) if record.member is not None else None
-        return (found.code, found.name) if found is not None else ("", "a source that is no member")
+        member = self._directory.by_id(MemberId(record.member)) if record.member is not None else None
+        return (member.code, member.name) if member is not None else ("", "a source that is no member")
 
     def decision(self, tx: Tx, decision: str) -> RecordDecision:
         """A decision by its id, or by how it begins."""
         text = decision.strip().lower()
-        found = queue.decisions_named(tx, text) if _BEGINS.fullmatch(text) else []
-        if not found:
+        matching = queue.decisions_named(tx, text) if _BEGINS.fullmatch(text) else []
+        if not matching:
             raise NotFound(
                 "There is no such decision.",
                 todo="Give the id of one in the list, or its first eight characters.",
             )
-        if len(found) > 1:
+        if len(matching) > 1:
             raise Conflict(
-                "Several decisions begin so.", todo=f"Give all of it: {' or '.join(d.id for d in found)}."
+                "Several decisions begin so.", todo=f"Give all of it: {' or '.join(d.id for d in matching)}."
             )
-        return found[0]
+        return matching[0]
 
 
-def _kind(record: PatientRecord, held: bool) -> Kind:
+def _kind(record: PatientRecord, held_by_another: bool) -> Kind:
     if record.in_doubt:
         return "in doubt"
     if not record.disputed:
         return ""
-    return "claims a number held by another" if held else "claims a number that others claim"
+    return "claims a number held by another" if held_by_another else "claims a number that others claim"
 
 
-def _relation(record: PatientRecord, other: PatientRecord, held: set[int]) -> Relation:
+def _relation(record: PatientRecord, other: PatientRecord, number_holders: set[int]) -> Relation:
     if other.key == record.part_of:
         return "the record that it came under"
     if other.part_of is not None and other.part_of in (record.key, record.part_of):
@@ -224,6 +250,6 @@ def _relation(record: PatientRecord, other: PatientRecord, held: set[int]) -> Re
         return "claims the number too" if {*other.national} & {*record.national} else ""
     if other.person == record.person:
         return "is one person with it"
-    if other.person in held and not other.in_doubt:
+    if other.person in number_holders and not other.in_doubt:
         return "holds the number"
     return "claims the number too"

@@ -98,7 +98,7 @@ class IdentityDecisions:
         case = await self._db.read(
             "identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named))
         )
-        studies = tuple(s for side in (case.subject, *case.others) for s in side.studies)
+        studies = tuple(study for side in (case.subject, *case.others) for study in side.studies)
         query = {"handle": case.handle, "found": {"studies": len(studies)}}
         async with self._act(by, "read", query, case.patients):
             return case
@@ -151,23 +151,25 @@ class IdentityDecisions:
         """
         await self._admit(by, "end-decision")
         reason = checked_reason(why)
-        found = await self._db.read("identity_decision", lambda tx: self._book.decision(tx, decision))
-        patients = await self._db.read("identity_case", lambda tx: self._book.case(tx, found.record).patients)
-        query = {"decision": found.id, "reason": reason}
+        named = await self._db.read("identity_decision", lambda tx: self._book.decision(tx, decision))
+        patients = await self._db.read("identity_case", lambda tx: self._book.case(tx, named.record).patients)
+        query = {"decision": named.id, "reason": reason}
 
         def ended(tx: Tx) -> RecordDecision:
             lock_writers(tx)
-            rows.load_by(tx, "record_key", {found.record}, lock=True)  # who comes second finds it ended
-            now = self._book.decision(tx, found.id)
-            if not now.in_force:
+            rows.load_by(tx, "record_key", {named.record}, lock=True)  # who comes second finds it ended
+            current = self._book.decision(tx, named.id)
+            if not current.in_force:
                 raise Conflict(
-                    f"Decision {now.short} was ended before.", why=f"By {now.ended_who}.", todo=SEE_QUEUE
+                    f"Decision {current.short} was ended before.",
+                    why=f"By {current.ended_who}.",
+                    todo=SEE_QUEUE,
                 )
-            if now.merge:
+            if current.merge:
                 todo = "Undo it with `unmerge AUTHORITY|NUMBER`, of the number that was merged away."
-                raise Invalid(f"Decision {now.short} is a merge that a feed sent.", todo=todo)
-            self._identity.end_decision_tx(tx, now.id, self._clock.now(), who=by.who, why=reason)
-            return self._book.decision(tx, now.id)
+                raise Invalid(f"Decision {current.short} is a merge that a feed sent.", todo=todo)
+            self._identity.end_decision_tx(tx, current.id, self._clock.now(), who=by.who, why=reason)
+            return self._book.decision(tx, current.id)
 
         async with self._act(by, "end-decision", query, patients):
             return await self._db.write("identity_end", ended)
@@ -231,9 +233,9 @@ class IdentityDecisions:
         lock_writers(tx)
         rows.load_by(tx, "record_key", {key}, lock=True)  # who comes second finds it decided
         case = self._book.case(tx, key)
-        if (again := _again(case, verdict)) is not None:
+        if (standing := _again(case, verdict)) is not None:
             raise Conflict(
-                f"It is decided already: {again.says()} ({again.short}, by {again.who}).",
+                f"It is decided already: {standing.says()} ({standing.short}, by {standing.who}).",
                 todo="End that decision first, if it was wrong.",
             )
         if version and version != case.version:
@@ -241,13 +243,14 @@ class IdentityDecisions:
                 "This has changed since it was opened here.", todo="Compare once more, then decide."
             )
         if verdict not in case.open_verdicts:
-            can = " or ".join(f"“{one}”" for one in case.open_verdicts)
+            choices = " or ".join(f"“{open_verdict}”" for open_verdict in case.open_verdicts)
             raise Invalid(
-                f"“{verdict}” cannot be said of this record.", todo=f"Say {can}." if can else SEE_QUEUE
+                f"“{verdict}” cannot be said of this record.",
+                todo=f"Say {choices}." if choices else SEE_QUEUE,
             )
         partner = self._partner(tx, case, other) if verdict == "same" else None
-        made = self._identity.decide_tx(tx, key, partner, self._clock.now(), who=by.who, why=why)
-        return self._book.decision(tx, made)
+        decision_id = self._identity.decide_tx(tx, key, partner, self._clock.now(), who=by.who, why=why)
+        return self._book.decision(tx, decision_id)
 
     def _partner(self, tx: Tx, case: Case, other: str) -> RecordKey:
         """With whom it is the same person."""
@@ -259,7 +262,7 @@ class IdentityDecisions:
                     "That record is not one that this one could be.",
                     why="It shares no number with it, or is one person with it already.",
                     todo=(
-                        f"Give one of {', '.join(s.handle for s in candidates.values())}."
+                        f"Give one of {', '.join(side.handle for side in candidates.values())}."
                         if candidates
                         else SEE_QUEUE
                     ),
