@@ -32,14 +32,14 @@ async def doctor(folder: Path, console: Console) -> int:
         calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
         ca=membership.authorities_file,
     )
-    results = [(one.name, await examine(one)) for one in (target, membership.registry_target())]
+    results = [(checked.name, await examine(checked)) for checked in (target, membership.registry_target())]
     results[0][1].extend(_settings(config, membership))
     return show(console, results)
 
 
 def _settings(config: NodeConfig, membership: Membership) -> list[Finding]:
     """What is told by the configuration alone."""
-    found = [Finding("settings", "warn", what, todo) for what, todo in warnings_of(config)]
+    findings = [Finding("settings", "warn", what, todo) for what, todo in warnings_of(config)]
     if why := membership.not_agreed(config.archive.rules(membership.member, membership.region).authority):
-        found.append(Finding("patient numbers", "fail", "Nothing is published.", why))
-    return found
+        findings.append(Finding("patient numbers", "fail", "Nothing is published.", why))
+    return findings

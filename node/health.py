@@ -92,15 +92,15 @@ class Health:
         ]
 
     def _of_connections(self) -> list[Gauge]:
-        ground, found = self._parts.ground, list(self._connection.gauges())
+        ground, gauges = self._parts.ground, list(self._connection.gauges())
         if not ground.open_mode:
             left = (ground.membership.credentials.expires() - ground.seams.clock.now()).total_seconds()
-            found.append(
+            gauges.append(
                 Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left)
             )
         if (dimse := self._parts.dimse) is not None:
             objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}
-            found.append(
+            gauges.append(
                 Total("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",))
             )
-        return found
+        return gauges

@@ -190,7 +190,7 @@ class Holdings(Protocol):
         """Objects of a study, a series or one instance, in a fixed order; [] when there are none."""
         ...
 
-    async def open_object(self, found: StoredObject) -> Opened:
+    async def open_object(self, stored: StoredObject) -> Opened:
         """Its bytes.
 
         Raises:

@@ -33,7 +33,7 @@ async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: C
     done, unknown = 0, []
     async with opened(folder) as node:
         store = await publications(node)
-        for study_uid in dict.fromkeys(checked_uid(one, "STUDY") for one in studies):
+        for study_uid in dict.fromkeys(checked_uid(named, "STUDY") for named in studies):
             row, mark = await store.look(study_uid)
             if row is None and mark is None:
                 unknown.append(study_uid)
@@ -55,7 +55,7 @@ async def publish(folder: Path, studies: Sequence[str], console: Console) -> boo
     done, unknown = 0, []
     async with opened(folder) as node:
         store = await publications(node)
-        for study_uid in dict.fromkeys(checked_uid(one, "STUDY") for one in studies):
+        for study_uid in dict.fromkeys(checked_uid(named, "STUDY") for named in studies):
             row, _ = await store.look(study_uid)
             if row is None or row.state != "withdrawn":
                 unknown.append(study_uid)

@@ -168,12 +168,12 @@ def source(folder: Path, oid: str, name: str, repository_url: str, dicomweb: str
     """
     from registry import commands
 
-    found = run(commands.source(folder, oid, name=name, repository_url=repository_url, dicomweb=dicomweb))
+    member = run(commands.source(folder, oid, name=name, repository_url=repository_url, dicomweb=dicomweb))
     told = (
-        f"manifests at {found.endpoints.xds_repository or 'no address'}, images at"
-        f" {found.endpoints.dicomweb or 'no address'}"
+        f"manifests at {member.endpoints.xds_repository or 'no address'}, images at"
+        f" {member.endpoints.dicomweb or 'no address'}"
     )
-    console.print(f"{found.name} ({found.code}): {told}", markup=False, soft_wrap=True)
+    console.print(f"{member.name} ({member.code}): {told}", markup=False, soft_wrap=True)
 
 
 @main.command()

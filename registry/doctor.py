@@ -32,16 +32,16 @@ async def doctor(folder: Path, console: Console) -> int:
         if not listen.open:
             files = await offline.members.issue_system("doctor", folder / "systems")
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
-        found = await examine(target)
-        found += members_found(offline.members)
-    return show(console, [(target.name, found)])
+        findings = await examine(target)
+        findings += members_found(offline.members)
+    return show(console, [(target.name, findings)])
 
 
 def members_found(members: MemberService) -> list[Finding]:
     """What is not well with each active member; one line when all are."""
     active = [m for m in members.all() if m.status == "active"]
-    found = [finding for m in active if (finding := _member(m, members.presence(m.id))) is not None]
-    return found or [Finding("members", "ok", f"{len(active)} linked, clocks agree, nothing refused.")]
+    findings = [finding for m in active if (finding := _member(m, members.presence(m.id))) is not None]
+    return findings or [Finding("members", "ok", f"{len(active)} linked, clocks agree, nothing refused.")]
 
 
 def _member(member: Member, presence: Presence) -> Finding | None:

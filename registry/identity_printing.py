@@ -44,35 +44,43 @@ def queue_table(queue: Queue) -> Table:
     for column in ("at", "against"):
         table.add_column(column, overflow="fold")
     table.add_column("since", no_wrap=True)
-    for one in queue.waiting:
+    for waiting in queue.waiting:
         table.add_row(
-            one.handle, one.kind, one.member or "elsewhere", ", ".join(one.others), _time(one.since)
+            waiting.handle,
+            waiting.kind,
+            waiting.member or "elsewhere",
+            ", ".join(waiting.others),
+            _time(waiting.since),
         )
     return table
 
 
 def decision_lines(decisions: Iterable[RecordDecision]) -> Iterator[Text | Padding]:
     """Decisions with their ids, in force or ended."""
-    for one in decisions:
-        state = "in force" if one.in_force else "ended"
+    for decision in decisions:
+        state = "in force" if decision.in_force else "ended"
         yield Text(
-            f"{one.short}  {state}{' (merge)' if one.merge else ''}: {one.says()}",
-            style="" if one.in_force else "dim",
+            f"{decision.short}  {state}{' (merge)' if decision.merge else ''}: {decision.says()}",
+            style="" if decision.in_force else "dim",
         )
-        yield Padding(Text(f"{_time(one.at)} by {printable(one.who)}: {printable(one.why)}"), (0, 0, 0, 10))
-        if one.ended_at is not None:
-            text = f"ended {_time(one.ended_at)} by {printable(one.ended_who)}: {printable(one.ended_why)}"
+        yield Padding(
+            Text(f"{_time(decision.at)} by {printable(decision.who)}: {printable(decision.why)}"),
+            (0, 0, 0, 10),
+        )
+        if decision.ended_at is not None:
+            by_whom = f"{_time(decision.ended_at)} by {printable(decision.ended_who)}"
+            text = f"ended {by_whom}: {printable(decision.ended_why)}"
             yield Padding(Text(text), (0, 0, 0, 10))
 
 
 def move_lines(moves: Iterable[LinkEvent]) -> Iterator[Text | Padding]:
     """A record's moves between persons, oldest first; a person is named by their first record."""
-    for one in moves:
-        disputed = ", disputed" if one.disputed else ""
+    for move in moves:
+        disputed = ", disputed" if move.disputed else ""
         yield Text(
-            f"{_time(one.at)}  person {handle_of(one.from_person)} -> {handle_of(one.to_person)}{disputed}"
+            f"{_time(move.at)}  person {handle_of(move.from_person)} -> {handle_of(move.to_person)}{disputed}"
         )
-        yield Padding(Text(f"by {printable(one.who)}: {printable(one.why)}"), (0, 0, 0, 18))
+        yield Padding(Text(f"by {printable(move.who)}: {printable(move.why)}"), (0, 0, 0, 18))
 
 
 def case_lines(case: Case) -> Iterator[Text | Padding | Table]:
@@ -100,7 +108,7 @@ def _may(case: Case) -> str:
     }
     if not case.open_verdicts:
         return "Decided. `identity end DECISION --reason …` takes it back."
-    return "To decide: " + "; ".join(said[one] for one in case.open_verdicts) + "."
+    return "To decide: " + "; ".join(said[verdict] for verdict in case.open_verdicts) + "."
 
 
 def _table(mine: Side, other: Side | None) -> Table:

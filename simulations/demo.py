@@ -224,8 +224,8 @@ def _members_table(region: DemoRegion) -> Table:
     for name in ("Member", "AE title", "DIMSE", "DICOMweb", "Road", "Studies", "Images"):
         table.add_column(name, justify="right" if name in ("Studies", "Images") else "left", overflow="fold")
     for member in region.topology.members:
-        held = [s for s in region.ledger.held() if s["node"] == member.code]
-        images = sum(s["instances"] for s in held)
+        studies = [s for s in region.ledger.held() if s["node"] == member.code]
+        images = sum(s["instances"] for s in studies)
         dimse = f"{HOST}:{region.ports(member.code).dimse}"
         table.add_row(
             f"{member.code} {member.name}",
@@ -233,7 +233,7 @@ def _members_table(region: DemoRegion) -> Table:
             dimse,
             f"{region.node_base(member.code)}/dicomweb",
             member.road,
-            str(len(held)),
+            str(len(studies)),
             str(images),
         )
     return table

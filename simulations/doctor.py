@@ -20,7 +20,7 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
     """What to examine: the registry, then each node."""
     tls = {k: Path(v) if v else None for k, v in endpoints["tls"].items()}
     registry = endpoints["registry"]
-    found = [
+    all_targets = [
         Target(
             name="registry",
             base=registry["base"],
@@ -30,7 +30,7 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
         )
     ]
     for node in endpoints["nodes"]:
-        found.append(
+        all_targets.append(
             Target(
                 name=f"{node['code']} {node['name']}",
                 base=node["base"],
@@ -42,7 +42,8 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
         )
     token = endpoints["tokens"]["integrator"] or ""
     return [
-        replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found
+        replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token)
+        for t in all_targets
     ]
 
 

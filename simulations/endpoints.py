@@ -76,13 +76,13 @@ class ListedStudies:
         """
         return [uid for uid, study in self.studies.items() if study["node"] == code]
 
-    def follow(self, code: str, held: dict[str, int]) -> bool:
+    def follow(self, code: str, instances_of: dict[str, int]) -> bool:
         """Take over what a member holds of them: study UID -> images; whether anything is another."""
         before = [dict(study) for study in self.studies.values()]
         for uid in self.listed_at(code):
-            if uid in held:
+            if uid in instances_of:
                 self.studies[uid].pop("away", None)
-                self.studies[uid]["instances"] = held[uid]
+                self.studies[uid]["instances"] = instances_of[uid]
             else:
                 self.studies[uid]["away"] = True
         return before != list(self.studies.values())

@@ -155,8 +155,8 @@ class DemoRegion:
 
     def _marker(self) -> dict[str, Any]:
         plain = {**self.topology.as_values(), "open": self.open_mode, "port_base": self.port_base}
-        found: dict[str, Any] = orjson.loads(orjson.dumps(plain))
-        return found
+        marker: dict[str, Any] = orjson.loads(orjson.dumps(plain))
+        return marker
 
     async def make(self, say: Callable[[str], None]) -> None:
         """A fresh region: registry, invitations, nodes, joining."""

@@ -130,19 +130,19 @@ async def step_3(world: World, chapter: Chapter, say: Say) -> None:
         str(ds.SOPInstanceUID): hashlib.sha256(dataset_bytes(part10(ds))).hexdigest()
         for ds in await asyncio.to_thread(lambda: list(make_study(plan)))
     }
-    got: set[str] = set()
+    received: set[str] = set()
     probe = b""
     async with world.region_dicomweb() as client:
         async for data in client.instances(f"studies/{plan.uid}"):
             body = dataset_bytes(data)
-            got.add(hashlib.sha256(body).hexdigest())
+            received.add(hashlib.sha256(body).hexdigest())
             probe = probe or body[-4096:-2048]
     expect(
-        got == set(sent.values()),
+        received == set(sent.values()),
         "The data sets differ from what was sent.",
-        f"{len(got & set(sent.values()))} of {len(sent)} equal",
+        f"{len(received & set(sent.values()))} of {len(sent)} equal",
     )
-    say(f"{len(got)} CT slices from {plan.code}, each equal byte for byte to what was sent")
+    say(f"{len(received)} CT slices from {plan.code}, each equal byte for byte to what was sent")
     touched = await asyncio.to_thread(_holders_of, world.folders_but(plan.code), probe)
     expect(not touched, "Image bytes were kept on the way.", touched)
     say("no folder of the registry or of another member holds a byte of them")

@@ -38,11 +38,11 @@ class Watch:
                 gauges = await self._gauges(code)
                 if gauges.get("waiting") or gauges == self._seen.get(code):
                     return False
-                held = await self._held(code, self._region.ledger.listed_at(code))
+                instances_of = await self._held(code, self._region.ledger.listed_at(code))
         except (CrosslightError, TimeoutError, ValueError):
             return False
         self._seen[code] = gauges
-        return self._region.ledger.follow(code, held)
+        return self._region.ledger.follow(code, instances_of)
 
     async def _gauges(self, code: str) -> dict[str, float]:
         body, _ = await self._http.get(f"{self._region.node_base(code)}/metrics", accept="text/plain")

@@ -85,8 +85,8 @@ class DicomwebClient(HttpClient):
                 raise PeerError(
                     f"STOW-RS refused: HTTP {response.status}.", why=answer.decode("utf-8", "replace")[:500]
                 )
-            found: dict[str, Any] = orjson.loads(answer)
-            return found
+            report: dict[str, Any] = orjson.loads(answer)
+            return report
 
     @asynccontextmanager
     async def rendered(self, path: str) -> AsyncIterator[bytes]:

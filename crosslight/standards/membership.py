@@ -207,7 +207,7 @@ class MembershipFacts:
 
 def oid_lists(values: Mapping[str, Any]) -> dict[str, tuple[Oid, ...]]:
     """The lists of authorities in ``values``; an older release says none."""
-    return {name: tuple(Oid(str(one)) for one in values.get(name, ())) for name in ("authorities", "asked")}
+    return {name: tuple(Oid(str(oid)) for oid in values.get(name, ())) for name in ("authorities", "asked")}
 
 
 def region_plain(region: Region) -> dict[str, Any]:

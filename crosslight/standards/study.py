@@ -336,8 +336,8 @@ def patient_to_json(patient: Patient) -> dict[str, Any]:
         plain["others"] = [_id_to_json(other) for other in patient.others]
     plain["name"] = {"pn": patient.name.pn} if patient.name.pn else {}
     for name in ("birth_date", "sex", "postcode", "traced"):
-        if held := getattr(patient, name):
-            plain[name] = held
+        if value := getattr(patient, name):
+            plain[name] = value
     return plain
 
 

@@ -235,10 +235,10 @@ class Archive:
             "objects", lambda tx: reads.objects_tx(tx, study_uid, series_uid, sop_uid)
         )
 
-    async def open_object(self, found: StoredObject) -> Local:
+    async def open_object(self, stored: StoredObject) -> Local:
         """Its file: object files are named by their digests."""
-        assert found.size is not None  # noqa: S101 - of what lies here it is known
-        return Local(self.layout.object_file(found.ref.sha256), 0, found.size)
+        assert stored.size is not None  # noqa: S101 - of what lies here it is known
+        return Local(self.layout.object_file(stored.ref.sha256), 0, stored.size)
 
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""

@@ -42,12 +42,12 @@ class BackupReport:
     @property
     def missing(self) -> int:
         """Objects that were not found."""
-        return sum(one.kind == "missing" for one in self.faults)
+        return sum(fault.kind == "missing" for fault in self.faults)
 
     @property
     def damaged(self) -> int:
         """Objects whose bytes have changed."""
-        return sum(one.kind == "damaged" for one in self.faults)
+        return sum(fault.kind == "damaged" for fault in self.faults)
 
 
 def _named(database: Path) -> Iterator[Fault]:
@@ -76,7 +76,7 @@ def copy_objects(
     source: Layout, target: Layout, database: Path, vault: Vault, progress: Progress | None = None
 ) -> BackupReport:
     """Copy what ``database`` names into a backup; files already there are kept."""
-    return _copy_all(database, progress, lambda one: _put(one, source, target, vault))
+    return _copy_all(database, progress, lambda entry: _put(entry, source, target, vault))
 
 
 def _put(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
@@ -188,7 +188,7 @@ def restore(
     kept = Layout(source / "archive")
     try:
         vault.take(source / DATABASE, part)
-        report = _copy_all(part, progress, lambda one: _take(one, kept, layout, vault))
+        report = _copy_all(part, progress, lambda entry: _take(entry, kept, layout, vault))
     except (sqlite3.DatabaseError, Damaged, FileNotFoundError) as error:
         part.unlink(missing_ok=True)
         raise Invalid(
@@ -212,11 +212,11 @@ def repair(faults: tuple[Fault, ...], source: Path, folder: Path, vault: Vault) 
     is_sealed(source)
     kept, layout = Layout(source / "archive"), Layout(folder)
     left = []
-    for one in faults:
+    for fault in faults:
         try:
-            _take(one, kept, layout, vault)
+            _take(fault, kept, layout, vault)
         except (FileNotFoundError, Damaged):
-            left.append(one)
+            left.append(fault)
     return tuple(left)
 
 

@@ -99,13 +99,15 @@ class ArchiveConfig:
         nationals = tuple(region.nationals) if region is not None else ()
         allotted = (member.authority,) if member is not None else ("",)
         agreed = (
-            tuple(one for one in member.authorities if one not in nationals) if member is not None else ()
+            tuple(authority for authority in member.authorities if authority not in nationals)
+            if member is not None
+            else ()
         )
         asked = member.asked if member is not None else ()
         main = self.patient_authority or (*agreed, *asked, *allotted)[0]
         return RecordRules(
             authority=main,
-            authorities=tuple(one for one in (*agreed, *allotted) if one not in ("", main)),
+            authorities=tuple(authority for authority in (*agreed, *allotted) if authority not in ("", main)),
             namespace=self.patient_namespace or (member.code if member is not None else ""),
             site_zone=self.site_zone or (region.zone if region is not None else ""),
             nationals=self.national_authorities or nationals,

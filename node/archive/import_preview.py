@@ -46,7 +46,9 @@ class Preview:
     def patients(self) -> Iterator[tuple[str, Attributes]]:
         """Each study with the patient attributes that most of its objects carry."""
         for study_uid, sets in self.studies.items():
-            attributes: Attributes = orjson.loads(max(sets, key=lambda one: (sets[one], one)))
+            attributes: Attributes = orjson.loads(
+                max(sets, key=lambda attributes_json: (sets[attributes_json], attributes_json))
+            )
             yield study_uid, attributes
 
 

@@ -115,16 +115,16 @@ class Importer:
             if self._seen(key, info.st_size, info.st_mtime_ns):
                 return "known"
             with path.open("rb") as source:
-                found = self._stage(path, source)
+                staged = self._stage(path, source)
         except OutOfSpace:
             raise
         except TooLarge as error:
             return self._left(path, "refused", str(error))
         except OSError as error:
             return self._left(path, "refused", f"cannot be read: {error.strerror or type(error).__name__}")
-        if isinstance(found, str):
-            return found
-        result = self._holdings.ingest(*found)
+        if isinstance(staged, str):
+            return staged
+        result = self._holdings.ingest(*staged)
         if result.state == "full":
             raise OutOfSpace(result.reason)
         if result.state in ("stored", "duplicate"):
@@ -136,12 +136,12 @@ class Importer:
     def _stage(self, path: Path, source: BinaryIO) -> tuple[Staging, Received] | str:
         """The file on its way in; or the count it belongs to, when it is left behind."""
         head = source.read(bare.HEAD_BYTES)
-        found = look(head, path.name)
-        if found.what in ("unread", "other"):
-            return self._left(path, "unread" if found.what == "unread" else "skipped", found.why)
-        received = Received(road="import", peer=path.name, transfer_syntax_uid=found.syntax)
-        if found.syntax:
-            self._remark(path, found.why)
+        looked = look(head, path.name)
+        if looked.what in ("unread", "other"):
+            return self._left(path, "unread" if looked.what == "unread" else "skipped", looked.why)
+        received = Received(road="import", peer=path.name, transfer_syntax_uid=looked.syntax)
+        if looked.syntax:
+            self._remark(path, looked.why)
         staged = self._holdings.stage(received)
         try:
             staged.write(missing_head(head) + head)

@@ -256,8 +256,10 @@ class Maintenance:
                 faults.append(damaged)
             if progress is not None:
                 progress(done, len(rows))
-        found = self.reconcile()
-        return VerifyReport(checked=len(rows), faults=tuple(faults), orphans=found.adopted + found.removed)
+        reconciled = self.reconcile()
+        return VerifyReport(
+            checked=len(rows), faults=tuple(faults), orphans=reconciled.adopted + reconciled.removed
+        )
 
 
 def digest_of(path: Path, offset: int, size: int | None = None) -> bytes:
@@ -276,8 +278,8 @@ def _digest_without_tail(path: Path) -> bytes:
     """SHA-256 of the data set alone, of a file that may have padding after it; b'' when it cannot be read."""
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         try:
-            found = gate.examine(mapped)
+            examined = gate.examine(mapped)
         except gate.Refused:
             return b""
-        start, end = found.dataset_offset, found.dataset_end
+        start, end = examined.dataset_offset, examined.dataset_end
     return digest_of(path, start, end - start)

@@ -87,12 +87,12 @@ class VerifyReport:
     @property
     def missing(self) -> tuple[str, ...]:
         """SOP Instance UIDs of objects that are not there."""
-        return tuple(one.sop_uid for one in self.faults if one.kind == "missing")
+        return tuple(fault.sop_uid for fault in self.faults if fault.kind == "missing")
 
     @property
     def damaged(self) -> tuple[str, ...]:
         """SOP Instance UIDs of objects whose bytes have changed."""
-        return tuple(one.sop_uid for one in self.faults if one.kind == "damaged")
+        return tuple(fault.sop_uid for fault in self.faults if fault.kind == "damaged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

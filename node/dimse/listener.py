@@ -65,7 +65,7 @@ class DimseListener:
         self._accounts = accounts
         self._workers = workers
         self._services = by_field(services)
-        self._sop_classes = [one for service in services for one in service.sop_classes]
+        self._sop_classes = [sop_class for service in services for sop_class in service.sop_classes]
         self._tls = self._tls_context(base)
         self._server: NodeServer | None = None
         self._lock = threading.Lock()

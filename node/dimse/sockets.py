@@ -127,13 +127,13 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no 
         if nr_bytes > MAX_PDU_BYTES:
             raise OSError("PDU over the bound")
         data = bytearray(nr_bytes)
-        view, got = memoryview(data), 0
-        while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
+        view, n_read = memoryview(data), 0
+        while n_read < nr_bytes:
+            count = self.socket.recv_into(view[n_read:])
             if not count:
                 self._gone = True
                 self.assoc.give_up()
                 break
-            got += count
+            n_read += count
         view.release()
-        return data if got == nr_bytes else data[:got]
+        return data if n_read == nr_bytes else data[:n_read]

@@ -156,8 +156,8 @@ class GrpcRoad:
                 self.incarnation = reply.incarnation
                 for study_uid in (*reply.send, *reply.unknown_here):
                     differing.setdefault(study_uid, None)
-                for held in reply.have:
-                    differing[held.study_uid] = _acked(held)
+                for version_held in reply.have:
+                    differing[version_held.study_uid] = _acked(version_held)
         except grpc.aio.AioRpcError as error:
             raise RoadDown("The comparison with the registry was cut off.", why=error.code().name) from None
         except asyncio.CancelledError:
@@ -178,13 +178,15 @@ def _held(study_uid: str, acked: Acked) -> pb.HeldVersion:
     )
 
 
-def _acked(held: pb.HeldVersion) -> Acked:
-    version = version_from_pb(held.version)
+def _acked(version_held: pb.HeldVersion) -> Acked:
+    version = version_from_pb(version_held.version)
     return Acked(
         version=version,
         digest="",
-        sha1=held.digest,
-        status="Approved" if held.approved else "Deprecated",
-        patient=identifier_from_pb(held.patient, "patient") if held.patient.value else Identifier(""),
+        sha1=version_held.digest,
+        status="Approved" if version_held.approved else "Deprecated",
+        patient=identifier_from_pb(version_held.patient, "patient")
+        if version_held.patient.value
+        else Identifier(""),
         chain=(version,),
     )

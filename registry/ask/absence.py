@@ -190,7 +190,7 @@ class _Judge:
 
 def accession_naming(
     asked: Iterable[Identifier],
-    found: Collection[Identifier],
+    recorded: Collection[Identifier],
     region: Region,
     directory: Directory,
     used: Callable[[str], bool],
@@ -201,7 +201,7 @@ def accession_naming(
 
     ``used``: whether any study was held with an accession number of an issuer.
     """
-    names = {number.namespace.casefold() for number in found}
+    names = {number.namespace.casefold() for number in recorded}
 
     def known(number: Identifier) -> bool:
         issuer, name = number.authority, number.namespace

@@ -313,8 +313,8 @@ class Answering:
         dead = [loaded for loaded in rows if loaded.row.flags & DEPRECATED]
         gone = self._index.read.gone(self._tx, question.fhir_ids) if question.fhir_ids else set()
         gone |= {loaded.holding.fhir_id for loaded in dead} & set(question.fhir_ids)
-        held = {loaded.holding.study_uid for loaded in alive}
-        gone |= ({loaded.holding.study_uid for loaded in dead} - held) & set(question.study_uids)
+        still_held = {loaded.holding.study_uid for loaded in alive}
+        gone |= ({loaded.holding.study_uid for loaded in dead} - still_held) & set(question.study_uids)
         return tuple(sorted(gone - {loaded.holding.fhir_id for loaded in alive}))
 
     def _named(self, question: ByObject, have: set[tuple[RecordKey, str, MemberId]]) -> list[Holding]:

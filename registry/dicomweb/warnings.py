@@ -44,5 +44,5 @@ def quotable(text: str) -> str:
 
 
 def passed_warnings(headers: Iterable[str]) -> list[str]:
-    found = (re.match(r'299 \S+ "(.*)"\Z', header) for header in headers)
-    return [match.group(1) for match in found if match]
+    matches = (re.match(r'299 \S+ "(.*)"\Z', header) for header in headers)
+    return [match.group(1) for match in matches if match]

@@ -58,7 +58,7 @@ def _behind(member: MemberCoverage) -> str:
     return f"behind: {'; '.join(told)}."
 
 
-def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, held: bool) -> list[Issue]:
+def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, number_held: bool) -> list[Issue]:
     name, issues = f"{member.name} ({member.code})", []
     told = _sentences(member)
     if told:
@@ -73,7 +73,7 @@ def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, held: 
             )
         )
     if notice is not None and not notice.shown:
-        issues.append(_disputed(notice, held=held))
+        issues.append(_disputed(notice, number_held=number_held))
     elif notice is not None or member.identity_doubt:
         # shown: under its own local number, or to those who may see it
         text = f"The record at {name} in this answer is disputed or in doubt: compare name and date of birth."
@@ -81,15 +81,15 @@ def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, held: 
     return issues
 
 
-def _disputed(notice: DisputedNotice, *, held: bool) -> Issue:
-    """A record that is not shown; ``held``: beside somebody who holds the number."""
+def _disputed(notice: DisputedNotice, *, number_held: bool) -> Issue:
+    """A record that is not shown; ``number_held``: beside somebody who holds the number."""
     name = f"{notice.member_name} ({notice.member_code})"
     if not notice.claims:
         text = (
             f"Studies at {name} under this patient's local number are in doubt: their headers say another"
             " person."
         )
-    elif held:
+    elif number_held:
         text = f"Another record, at {name}, claims this number: compare name and date of birth."
     else:
         text = f"There is a disputed record with this number at {name}."
@@ -104,14 +104,14 @@ def _conflict(code: str, text: str) -> Issue:
     )
 
 
-def proven(answer: Answer, *, found: int | None, closed: bool = True) -> bool | None:
+def proven(answer: Answer, *, n_found: int | None, closed: bool = True) -> bool | None:
     """Whether an empty list says that there is nothing.
 
     None where it is not empty, or no list of what a patient has.
 
     ``closed``: whether the criteria leave nothing open that could be written in another way.
     """
-    return closed and proves_absence(answer) if found == 0 else None
+    return closed and proves_absence(answer) if n_found == 0 else None
 
 
 def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
@@ -127,7 +127,7 @@ def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
         for i in _member_issues(member, notices.get(member.member), answer.held)
     ]
     known = {member.member for member in coverage.members}
-    issues += [_disputed(d, held=answer.held) for d in disputed if d.member not in known]
+    issues += [_disputed(d, number_held=answer.held) for d in disputed if d.member not in known]
     if proven is None and (text := unlisted(answer)):
         issues.append(
             Issue(severity="warning", code="incomplete", text=f"{text} This list may not be complete.")

@@ -58,7 +58,7 @@ class PatientHandlers:
             persons = [facts.person(person) for person in answer.persons if person.records]
             persons = [p for p in persons if all(patient_is(p, c, face.systems) for c in left)]
             stem = id_part(answer.incarnation)
-            sure = proven(answer, found=len(persons), closed=not left)
+            sure = proven(answer, n_found=len(persons), closed=not left)
             issues = completeness(answer, proven=sure) + search_issues(search)
             if len(answer.persons) >= MOST or len(persons) > search.count:
                 text = "There are more people: say more of this one."

@@ -120,8 +120,8 @@ class StudyHandlers:
         plan: Plan,
     ) -> web.Response:
         face, search = self._face, asked.search
-        found = total if total is not None else (None if rows or after else 0)
-        sure = proven(answer, found=found, closed=is_closed(search, plan.decided))
+        n_found = total if total is not None else (None if rows or after else 0)
+        sure = proven(answer, n_found=n_found, closed=is_closed(search, plan.decided))
         issues = completeness(answer, proven=sure) + search_issues(search) + _total_issue(search, total)
         question = plan.question
         if isinstance(question, ByPopulation) and question.order == "updated" and question.ascending:

@@ -83,7 +83,7 @@ def link(
     *,
     same: Collection[tuple[int, int]] = (),
     apart: Collection[int] = (),
-    held: Mapping[Identifier, Collection[int]] | None = None,
+    held_before: Mapping[Identifier, Collection[int]] | None = None,
     closed: Mapping[Identifier, Collection[int]] | None = None,
 ) -> Linked:
     """Group ``claims``.
@@ -105,7 +105,7 @@ def link(
         for number in claim.numbers:
             claimants[number].add(claim.key)
     contested = {n: keys & firm for n, keys in claimants.items()}
-    holders, disputed = _contest(contested, by_key, pairs, set(apart), held or {}, closed or {})
+    holders, disputed = _contest(contested, by_key, pairs, set(apart), held_before or {}, closed or {})
     union = _Union(by_key)
     for group in holders.values():
         union.join(sorted(group))
@@ -123,7 +123,7 @@ def _contest(
     by_key: Mapping[int, Claimant],
     pairs: Collection[tuple[int, int]],
     apart: Collection[int],
-    held: Mapping[Identifier, Collection[int]],
+    held_before: Mapping[Identifier, Collection[int]],
     closed: Mapping[Identifier, Collection[int]],
 ) -> tuple[dict[Identifier, frozenset[int]], set[int]]:
     """Who holds each number, and which records are disputed."""
@@ -135,7 +135,7 @@ def _contest(
     }
     while True:  # a record that loses one number supports no other: repeat until nothing more falls out
         holders = {
-            n: _holder([by_key[k] for k in sorted(keys - disputed)], pairs, held.get(n, ()))
+            n: _holder([by_key[k] for k in sorted(keys - disputed)], pairs, held_before.get(n, ()))
             for n, keys in claimants.items()
         }
         losers = {key for n, keys in claimants.items() for key in keys - disputed - holders[n]}
@@ -149,13 +149,13 @@ def _contest(
 
 
 def _holder(
-    claimants: list[Claimant], same: Iterable[tuple[int, int]], held: Collection[int]
+    claimants: list[Claimant], same: Iterable[tuple[int, int]], held_before: Collection[int]
 ) -> frozenset[int]:
     """The group that holds a number, of the records that claim it; empty at a tie."""
     groups = _components(claimants, same)
     if len(groups) <= 1:
         return groups[0] if groups else frozenset()
-    for key in held:
+    for key in held_before:
         for group in groups:
             if key in group:
                 return group

@@ -62,7 +62,7 @@ def relink(
         list(claims.values()),
         same=_rooted(cluster.same, followers),
         apart={followers.get(k, k) for k in cluster.apart},
-        held=_held(cluster, before, followers, seeds) if store.settled else {},
+        held_before=_held_before(cluster, before, followers, seeds) if store.settled else {},
         closed=_closed(cluster, before, claims),
     )
     person_of: dict[int, int] = {}
@@ -90,7 +90,7 @@ def relink(
     )
 
 
-def _held(
+def _held_before(
     cluster: _Cluster,
     before: dict[Identifier, int | None],
     followers: dict[int, int],

@@ -222,7 +222,7 @@ def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
     }
 
 
-def _person(region: Region, key: int, members: list[Stored], held: Collection[Identifier]) -> Person:
+def _person(region: Region, key: int, members: list[Stored], numbers_held: Collection[Identifier]) -> Person:
     anchor = next((s for s in members if s.record.key == key), members[0])
     # an empty part is nobody's any more
     members = [s for s in members if s.record.part_of is None or s.record.active]
@@ -242,19 +242,21 @@ def _person(region: Region, key: int, members: list[Stored], held: Collection[Id
     return Person(
         key=PersonKey(key),
         fhir_id=anchor.fhir_id,
-        domain_id=domain_id(region, anchor, held),
+        domain_id=domain_id(region, anchor, numbers_held),
         records=tuple(s.record for s in members),
         differs=_differ([s.record.patient for s in members if s.record.active and not s.record.in_doubt]),
     )
 
 
-def domain_id(region: Region, anchor: Stored, held: Collection[Identifier]) -> Identifier:
+def domain_id(region: Region, anchor: Stored, numbers_held: Collection[Identifier]) -> Identifier:
     """The person's current affinity-domain id (D4).
 
     The first national number it holds, else the one minted for its anchor.
     """
     order: dict[str, int] = {authority: i for i, authority in enumerate(region.nationals)}
-    national = sorted((n for n in held if n.authority in order), key=lambda n: (order[n.authority], n.value))
+    national = sorted(
+        (n for n in numbers_held if n.authority in order), key=lambda n: (order[n.authority], n.value)
+    )
     return national[0] if national else Identifier(anchor.minted, region.authority)
 
 

@@ -159,7 +159,7 @@ class Codec:
         if publication.extras:
             extra["x"] = publication.extras
         if united is not None:
-            extra["u"] = {name: held for name, held in record_to_json(united).items() if name != "patient"}
+            extra["u"] = {name: value for name, value in record_to_json(united).items() if name != "patient"}
         return PublicationRow(
             body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids
         )
@@ -254,10 +254,10 @@ def publication_array(
 def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[str, str]:
     """Every id of a publication of ours: fields of Publication, and ``document_uid``."""
     own = id_family(version, tag)
-    found = {name: own.uid(kind) if is_uid else own.urn(kind) for name, kind, is_uid in _ID_KINDS}
-    found["replaces_entry_uuid"] = id_family(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else ""
-    found["replaces_uuid"] = own.urn(Kind.REPLACES) if replaces else ""
-    return found
+    ids = {name: own.uid(kind) if is_uid else own.urn(kind) for name, kind, is_uid in _ID_KINDS}
+    ids["replaces_entry_uuid"] = id_family(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else ""
+    ids["replaces_uuid"] = own.urn(Kind.REPLACES) if replaces else ""
+    return ids
 
 
 def publication_ids(publication: Publication) -> dict[str, str]:

@@ -34,57 +34,61 @@ def entry_hash(uuid: str) -> int:
     return hash8("o" + uuid)
 
 
-def imaging_document(thing: XdsObject) -> ImagingDocument | None:
+def imaging_document(xds_object: XdsObject) -> ImagingDocument | None:
     """What a stored object says of imaging; None for other documents and other objects."""
-    entry = from_plain(thing.kind, thing.body) if thing.kind == "document" else None
+    entry = from_plain(xds_object.kind, xds_object.body) if xds_object.kind == "document" else None
     return imaging_of(entry) if isinstance(entry, DocumentEntry) else None
 
 
 class ImagingDocuments:
     """The table ``imaging_document``, in a caller's transaction."""
 
-    def follow(self, tx: Tx, things: Iterable[XdsObject], now: datetime) -> None:
+    def follow(self, tx: Tx, objects: Iterable[XdsObject], now: datetime) -> None:
         """Objects were written: Approved imaging documents are here, others are not.
 
         What was read of one stays.
         """
         rows, gone = [], []
-        for thing in things:
-            said = imaging_document(thing)
+        for xds_object in objects:
+            said = imaging_document(xds_object)
             if said is None:
                 continue
-            if thing.record_key is None or not thing.status.endswith("Approved"):
-                gone.append(thing)
+            if xds_object.record_key is None or not xds_object.status.endswith("Approved"):
+                gone.append(xds_object)
                 continue
             place = (
-                int(thing.record_key),
-                entry_hash(thing.entry_uuid),
-                thing.entry_uuid,
-                member_key(thing.member),
+                int(xds_object.record_key),
+                entry_hash(xds_object.entry_uuid),
+                xds_object.entry_uuid,
+                member_key(xds_object.member),
             )
             rows.append((*place, " ".join(said.studies), int(said.readable), to_ms(now)))
         names = ("record_key", "entry_hash", "entry_uuid", "member_id", "studies", "waits", "since")
         tx.insert_many("imaging_document", names, rows, "ON CONFLICT DO NOTHING")
         self.forget(tx, gone)
 
-    def forget(self, tx: Tx, things: Iterable[XdsObject]) -> None:
+    def forget(self, tx: Tx, objects: Iterable[XdsObject]) -> None:
         """Objects were removed or deprecated."""
-        for thing in things:
-            if thing.kind == "document":
-                key = (int(thing.record_key or 0), entry_hash(thing.entry_uuid), thing.entry_uuid)
+        for xds_object in objects:
+            if xds_object.kind == "document":
+                key = (
+                    int(xds_object.record_key or 0),
+                    entry_hash(xds_object.entry_uuid),
+                    xds_object.entry_uuid,
+                )
                 tx.execute(f"DELETE FROM imaging_document WHERE {_KEY}", key)
 
-    def was_read(self, tx: Tx, thing: XdsObject, studies: Sequence[str]) -> None:
+    def was_read(self, tx: Tx, xds_object: XdsObject, studies: Sequence[str]) -> None:
         """A document was read, and is of these studies without being the manifest of one."""
-        key = (int(thing.record_key or 0), entry_hash(thing.entry_uuid), thing.entry_uuid)
+        key = (int(xds_object.record_key or 0), entry_hash(xds_object.entry_uuid), xds_object.entry_uuid)
         tx.execute(
             f"UPDATE imaging_document SET studies = ?, waits = 0 WHERE {_KEY}",
             (" ".join(sorted(studies)), *key),
         )
 
-    def waits(self, tx: Tx, thing: XdsObject) -> bool:
+    def waits(self, tx: Tx, xds_object: XdsObject) -> bool:
         """Whether a document waits to be read."""
-        key = (int(thing.record_key or 0), entry_hash(thing.entry_uuid), thing.entry_uuid)
+        key = (int(xds_object.record_key or 0), entry_hash(xds_object.entry_uuid), xds_object.entry_uuid)
         return tx.row(f"SELECT 1 FROM imaging_document WHERE {_KEY} AND waits = 1", key) is not None
 
     def unread(self, tx: Tx, keys: Collection[RecordKey], known: Collection[int]) -> int:

@@ -39,7 +39,7 @@ def sizes(tx: Tx) -> dict[str, float]:
     rows, indexes = zip(*(tx.table_bytes(table) for table in _CURRENT), strict=True)
     # over the names that stand in the row
     named = tx.index_bytes(("holding_tag", "holding_fhir", "holding_accession"))
-    found = {
+    bytes_per_study = {
         "studies": float(row[0]),
         "body": int(row[2]) / studies,
         "extras": int(row[1]) / studies,
@@ -47,7 +47,9 @@ def sizes(tx: Tx) -> dict[str, float]:
         "row_indexes": (indexes[0] - named) / studies,
         "locators": (rows[1] + indexes[1] + named) / studies,
     }
-    found["current"] = found["row"] + found["row_indexes"] + found["locators"]
+    bytes_per_study["current"] = (
+        bytes_per_study["row"] + bytes_per_study["row_indexes"] + bytes_per_study["locators"]
+    )
     for name, tables in _APART.items():
-        found[name] = sum(sum(tx.table_bytes(table)) for table in tables) / studies
-    return found
+        bytes_per_study[name] = sum(sum(tx.table_bytes(table)) for table in tables) / studies
+    return bytes_per_study

@@ -155,11 +155,11 @@ def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
 
 
 def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) -> tuple[SeriesRecord, ...]:
-    found, before, lower = [], study_uid, raw.lower
+    series, before, lower = [], study_uid, raw.lower
     date, zone, source = started.date, started.zone, started.zone_source
     for k, suffix, modality, number, description, site, laterality, n, sops, time, digest in arrays:
         before = before[:k] + suffix
-        found.append(
+        series.append(
             SeriesRecord(
                 series_uid=before,
                 modality=modality,
@@ -177,7 +177,7 @@ def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) 
                 digest=lower(digest),
             )
         )
-    return tuple(found)
+    return tuple(series)
 
 
 def _common(a: str, b: str) -> int:

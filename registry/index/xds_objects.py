@@ -21,9 +21,9 @@ from registry.index.rows import chunks, marks, member_key, to_ms
 _COLUMNS = "record_key, kind, entry_uuid, unique_id, logical_id, status, member_id, body"
 
 
-def _names(thing: XdsObject) -> set[int]:
-    names = {entry_hash(thing.entry_uuid)} | {_link(uuid) for uuid in thing.links}
-    return names | {_unique(thing.unique_id)} if thing.unique_id else names
+def _names(xds_object: XdsObject) -> set[int]:
+    names = {entry_hash(xds_object.entry_uuid)} | {_link(uuid) for uuid in xds_object.links}
+    return names | {_unique(xds_object.unique_id)} if xds_object.unique_id else names
 
 
 def _unique(uid: str) -> int:
@@ -41,23 +41,23 @@ class Objects:
         self._codec = codec
         self.imaging = ImagingDocuments()
 
-    def put(self, tx: Tx, things: Sequence[XdsObject], now: datetime) -> None:
+    def put(self, tx: Tx, objects: Sequence[XdsObject], now: datetime) -> None:
         """Insert objects, or replace them under the same patient record."""
         located, stored = [], []
-        for thing in things:
-            key, entry = int(thing.record_key or 0), entry_hash(thing.entry_uuid)
-            located += [(name, key, entry) for name in _names(thing)]
-            body = self._codec.encode_plain([thing.body, list(thing.links)])
+        for xds_object in objects:
+            key, entry = int(xds_object.record_key or 0), entry_hash(xds_object.entry_uuid)
+            located += [(name, key, entry) for name in _names(xds_object)]
+            body = self._codec.encode_plain([xds_object.body, list(xds_object.links)])
             stored.append(
                 (
                     key,
                     entry,
-                    thing.kind,
-                    thing.entry_uuid,
-                    thing.unique_id,
-                    thing.logical_id,
-                    thing.status,
-                    member_key(thing.member),
+                    xds_object.kind,
+                    xds_object.entry_uuid,
+                    xds_object.unique_id,
+                    xds_object.logical_id,
+                    xds_object.status,
+                    member_key(xds_object.member),
                     to_ms(now),
                     body,
                 )
@@ -73,7 +73,7 @@ class Objects:
             " status = excluded.status, updated = excluded.updated, body = excluded.body",
             stored,
         )
-        self.imaging.follow(tx, things, now)
+        self.imaging.follow(tx, objects, now)
 
     def follow_all(self, tx: Tx, now: datetime) -> None:
         """Every stored document is looked at for imaging, as when it was written."""
@@ -91,81 +91,91 @@ class Objects:
         """The objects of these entry UUIDs."""
         wanted = set(uuids)
         return [
-            thing
-            for thing in self._located(tx, {entry_hash(u) for u in wanted})
-            if thing.entry_uuid in wanted
+            xds_object
+            for xds_object in self._located(tx, {entry_hash(u) for u in wanted})
+            if xds_object.entry_uuid in wanted
         ]
 
     def named(self, tx: Tx, uuids: Collection[str], unique_ids: Collection[str]) -> list[XdsObject]:
         """The objects that have one of these entry UUIDs or unique ids."""
         entries, uniques = set(uuids), set(unique_ids)
-        found = self._located(tx, {entry_hash(u) for u in entries} | {_unique(u) for u in uniques})
+        located = self._located(tx, {entry_hash(u) for u in entries} | {_unique(u) for u in uniques})
         return [
-            thing
-            for thing in found
-            if thing.entry_uuid in entries or (thing.unique_id and thing.unique_id in uniques)
+            xds_object
+            for xds_object in located
+            if xds_object.entry_uuid in entries or (xds_object.unique_id and xds_object.unique_id in uniques)
         ]
 
     def by_unique_ids(self, tx: Tx, unique_ids: Collection[str]) -> list[XdsObject]:
         """The objects of these unique ids."""
         wanted = set(unique_ids)
         return [
-            thing for thing in self._located(tx, {_unique(u) for u in wanted}) if thing.unique_id in wanted
+            xds_object
+            for xds_object in self._located(tx, {_unique(u) for u in wanted})
+            if xds_object.unique_id in wanted
         ]
 
     def linking(self, tx: Tx, uuids: Collection[str]) -> list[XdsObject]:
         """The associations that have one of these as an end."""
         wanted = set(uuids)
-        return [thing for thing in self._located(tx, {_link(u) for u in wanted}) if wanted & set(thing.links)]
+        return [
+            xds_object
+            for xds_object in self._located(tx, {_link(u) for u in wanted})
+            if wanted & set(xds_object.links)
+        ]
 
     def waiting(self, tx: Tx, key: DocumentKey) -> XdsObject | None:
         """A document that waits to be read; None where it does not, any more."""
-        found = [thing for thing in self.by_uuids(tx, [key.entry_uuid]) if thing.member == key.member]
-        return found[0] if found and self.imaging.waits(tx, found[0]) else None
+        of_member = [
+            xds_object
+            for xds_object in self.by_uuids(tx, [key.entry_uuid])
+            if xds_object.member == key.member
+        ]
+        return of_member[0] if of_member and self.imaging.waits(tx, of_member[0]) else None
 
     def by_records(self, tx: Tx, keys: Collection[RecordKey]) -> list[XdsObject]:
         """Every object of these patient records."""
-        found: list[XdsObject] = []
-        for part in chunks(keys):
-            found += self._select(tx, f"record_key IN ({marks(part)})", part)
-        return found
+        objects: list[XdsObject] = []
+        for chunk in chunks(keys):
+            objects += self._select(tx, f"record_key IN ({marks(chunk)})", chunk)
+        return objects
 
     def marks(self, tx: Tx, keys: Collection[RecordKey]) -> list[tuple[int, int, str, int]]:
         """(record, hash, status, when updated) of every object of these patient records.
 
         What changes when they do.
         """
-        found: list[tuple[int, int, str, int]] = []
-        for part in chunks(keys):
+        states: list[tuple[int, int, str, int]] = []
+        for chunk in chunks(keys):
             sql = (
                 "SELECT record_key, entry_hash, status, updated FROM xds_object WHERE record_key IN"
-                f" ({marks(part)})"
+                f" ({marks(chunk)})"
             )
-            found += [(int(row[0]), int(row[1]), str(row[2]), int(row[3])) for row in tx.rows(sql, part)]
-        return sorted(found)
+            states += [(int(row[0]), int(row[1]), str(row[2]), int(row[3])) for row in tx.rows(sql, chunk)]
+        return sorted(states)
 
     def _located(self, tx: Tx, hashes: Collection[int]) -> list[XdsObject]:
         places: set[tuple[int, int]] = set()
-        for part in chunks(hashes):
-            sql = f"SELECT record_key, entry_hash FROM xds_locator WHERE hash IN ({marks(part)})"
-            places |= {(row[0], row[1]) for row in tx.rows(sql, part)}
-        found: list[XdsObject] = []
+        for chunk in chunks(hashes):
+            sql = f"SELECT record_key, entry_hash FROM xds_locator WHERE hash IN ({marks(chunk)})"
+            places |= {(row[0], row[1]) for row in tx.rows(sql, chunk)}
+        objects: list[XdsObject] = []
         for records in chunks({key for key, _ in places}):
             for entries in chunks({entry for key, entry in places if key in set(records)}):
                 where = f"record_key IN ({marks(records)}) AND entry_hash IN ({marks(entries)})"
-                found += self._select(tx, where, [*records, *entries])
-        return found
+                objects += self._select(tx, where, [*records, *entries])
+        return objects
 
     def _select(
         self, tx: Tx, where: str, params: Sequence[Any], order: str = "record_key, entry_uuid"
     ) -> list[XdsObject]:
-        found = []
+        objects = []
         rows = tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY {order}", params)
         tx.weigh(len(rows))
         for row in tx.steps(rows):
             key, kind, entry_uuid, unique_id, logical_id, status, member, blob = row
             body, links = self._codec.decode_plain(bytes(blob))
-            found.append(
+            objects.append(
                 XdsObject(
                     kind=kind,
                     entry_uuid=entry_uuid,
@@ -178,23 +188,23 @@ class Objects:
                     links=tuple(links),
                 )
             )
-        return found
+        return objects
 
-    def set_status(self, tx: Tx, things: Collection[XdsObject], status: str, now: datetime) -> None:
+    def set_status(self, tx: Tx, objects: Collection[XdsObject], status: str, now: datetime) -> None:
         """Approve or deprecate; the metadata in ``body`` is left as it was submitted."""
-        self.put(tx, [replace(thing, status=status) for thing in things], now)
+        self.put(tx, [replace(xds_object, status=status) for xds_object in objects], now)
 
-    def remove(self, tx: Tx, things: Collection[XdsObject]) -> None:
+    def remove(self, tx: Tx, objects: Collection[XdsObject]) -> None:
         """Remove objects and every name of theirs."""
-        for thing in things:
-            key, entry = int(thing.record_key or 0), entry_hash(thing.entry_uuid)
+        for xds_object in objects:
+            key, entry = int(xds_object.record_key or 0), entry_hash(xds_object.entry_uuid)
             tx.execute(
                 "DELETE FROM xds_locator WHERE record_key = ? AND entry_hash = ? AND hash IN "
-                f"({marks(sorted(_names(thing)))})",
-                [key, entry, *sorted(_names(thing))],
+                f"({marks(sorted(_names(xds_object)))})",
+                [key, entry, *sorted(_names(xds_object))],
             )
             tx.execute(
                 "DELETE FROM xds_object WHERE record_key = ? AND entry_hash = ? AND entry_uuid = ?",
-                (key, entry, thing.entry_uuid),
+                (key, entry, xds_object.entry_uuid),
             )
-        self.imaging.forget(tx, things)
+        self.imaging.forget(tx, objects)

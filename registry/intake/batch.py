@@ -82,7 +82,12 @@ class Batch:
         self.work.lock_writers(exclusive=exclusive)
         self.work.lock({submission.member.id for submission in submissions})
         self.work.prefetch(
-            [(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))]
+            [
+                (submission.member.id, uid)
+                for submission in submissions
+                for act in submission.acts
+                if (uid := _study_of(act))
+            ]
         )
         strict = [submission for submission in submissions if submission.strict]
         if strict:

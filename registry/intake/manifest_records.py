@@ -97,13 +97,13 @@ def full_record(
     )
 
 
-def identified(found: Iterable[Identifier], registered: Sequence[Identifier]) -> tuple[Identifier, ...]:
+def identified(numbers: Iterable[Identifier], registered: Sequence[Identifier]) -> tuple[Identifier, ...]:
     """Numbers as found in the objects, under the authorities that the entry registered them under."""
     by_value: dict[str, Identifier] = {}
     for number in registered:
         by_value.setdefault(number.value, number)
     kept = []
-    for number in found:
+    for number in numbers:
         known = by_value.pop(number.value, None)
         kept.append(
             replace(number, authority=known.authority) if known is not None and known.authority else number

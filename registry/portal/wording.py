@@ -157,9 +157,9 @@ def body_part(code: str) -> str:
     return _BODY.get(text.upper().replace(" ", ""), text.capitalize() if text.isupper() else text)
 
 
-def count(n: int, one: str, many: str = "") -> str:
+def count(n: int, singular: str, plural: str = "") -> str:
     """``1 image``, ``2 images``."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
 
 
 def study_day(time: StudyTime) -> str:

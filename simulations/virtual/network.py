@@ -210,9 +210,9 @@ class Network:
         """Whose port it is, for :meth:`line`."""
         self._owners[port] = owner
 
-    def line(self, one: str, other: str) -> Line:
+    def line(self, here: str, there: str) -> Line:
         """The line between two places, in either direction."""
-        return self._lines.setdefault((min(one, other), max(one, other)), Line())
+        return self._lines.setdefault((min(here, there), max(here, there)), Line())
 
     def listen(self, factory: Callable[[], Any], host: str, port: int) -> MemoryServer:
         """Raises OSError where somebody listens already."""
@@ -255,9 +255,9 @@ class Network:
 
     # --- faults ---------------------------------------------------------------------------------------------
 
-    def cut(self, one: str, other: str, *, after_bytes: int = 0) -> None:
+    def cut(self, here: str, there: str, *, after_bytes: int = 0) -> None:
         """Cut the line between two places, now or as soon as so many more bytes have passed."""
-        line = self.line(one, other)
+        line = self.line(here, there)
         if after_bytes:
             line.bytes_left = after_bytes
         else:
@@ -270,8 +270,8 @@ class Network:
         for end in list(line.open):
             end.lose(ConnectionResetError(104, "connection reset"))
 
-    def mend(self, one: str, other: str) -> None:
+    def mend(self, here: str, there: str) -> None:
         """Connections can be made again."""
-        line = self.line(one, other)
+        line = self.line(here, there)
         line.cut, line.bytes_left = False, None
         self.trace.note("network", "mended")

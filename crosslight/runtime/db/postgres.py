@@ -108,8 +108,8 @@ class _PgTx:
         self._rests = rests
         self._again = again
 
-    def steps(self, things: Iterable[T]) -> Iterator[T]:
-        return in_steps(things) if self._rests else iter(things)
+    def steps(self, items: Iterable[T]) -> Iterator[T]:
+        return in_steps(items) if self._rests else iter(items)
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._run(sql, params).rowcount

@@ -131,7 +131,7 @@ class Tx(Protocol):
         """
         ...
 
-    def steps(self, things: Iterable[T]) -> Iterator[T]:
+    def steps(self, items: Iterable[T]) -> Iterator[T]:
         """The same things, of which something dear is made one by one.
 
         In a reader's thread with rests for others.

@@ -51,8 +51,8 @@ class _SqliteTx:
     ) -> None:
         self._c, self.weigh, self._rests = connection, Budget(rows).spend, rests
 
-    def steps(self, things: Iterable[T]) -> Iterator[T]:
-        return in_steps(things) if self._rests else iter(things)
+    def steps(self, items: Iterable[T]) -> Iterator[T]:
+        return in_steps(items) if self._rests else iter(items)
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._c.execute(sql, params).rowcount

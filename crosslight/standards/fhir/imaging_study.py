@@ -226,5 +226,5 @@ def _custodian(member: MemberFacts, region: RegionFacts) -> Resource:
 
 def imaging_study(holding: HoldingFacts, region: RegionFacts, systems: Systems) -> Resource:
     """One holding as :class:`StudyWriter` writes it, as plain data."""
-    found: Resource = orjson.loads(StudyWriter(region, systems).write(holding).data)
-    return found
+    resource: Resource = orjson.loads(StudyWriter(region, systems).write(holding).data)
+    return resource

@@ -155,18 +155,18 @@ class StudyMatcher:
             missing = not self._present(holding, criterion.name)
             return any(isinstance(v, MissingValue) and v.missing == missing for v in criterion.values)
         rule = self._rules[criterion.name]
-        found = any(rule(holding, criterion, value) for value in criterion.values)
-        return not found if criterion.negated else found
+        meets_one = any(rule(holding, criterion, value) for value in criterion.values)
+        return not meets_one if criterion.negated else meets_one
 
     def _patient(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
         person = holding.person
         if person is None:
             return person_is(value, None, holding.identifiers, self.systems)
         key = (id(person), id(value))
-        found = self._asked.get(key)
-        if found is None:
-            found = self._asked[key] = person_is(value, person, holding.identifiers, self.systems)
-        return found
+        is_person = self._asked.get(key)
+        if is_person is None:
+            is_person = self._asked[key] = person_is(value, person, holding.identifiers, self.systems)
+        return is_person
 
     def _identifier(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
         if uid_is(value, holding.record.study_uid):
@@ -217,8 +217,8 @@ def _body_sites(record: StudyRecord) -> set[str]:
 
 
 def _day(text: str, systems: Systems) -> tuple[datetime, datetime]:
-    found = parse_date(text, systems.region.zone, "birthDate")
-    return found.low, found.high
+    day = parse_date(text, systems.region.zone, "birthDate")
+    return day.low, day.high
 
 
 def _name_texts(name: PersonName, part: str) -> set[str]:
@@ -236,7 +236,7 @@ def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> b
     """
     patients = [record.patient for record in person.records]
 
-    def one(value: Value) -> bool:
+    def meets(value: Value) -> bool:
         if criterion.name == "identifier":
             return any(identifier_is(value, i, systems) for i in identifiers_of(person))
         if criterion.name == "_id":
@@ -257,5 +257,5 @@ def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> b
         test = {"family": family_begins, "given": given_begins, "name": any_begins}[criterion.name]
         return any(test(p.name, value.text) for p in patients)
 
-    found = any(one(value) for value in criterion.values)
-    return not found if criterion.negated else found
+    meets_one = any(meets(value) for value in criterion.values)
+    return not meets_one if criterion.negated else meets_one

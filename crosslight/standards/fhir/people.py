@@ -51,8 +51,10 @@ def human_names(name: PersonName) -> list[Resource]:
     """A DICOM PN as HumanNames: one for each group that says something, in PN's order."""
     groups = name.pn.split("=")
     several = sum(1 for group in groups if group.strip(" ^")) > 1
-    found = [_group(group, _REPRESENTATIONS[i] if several else None) for i, group in enumerate(groups[:3])]
-    return [one for one in found if one]
+    in_groups = [
+        _group(group, _REPRESENTATIONS[i] if several else None) for i, group in enumerate(groups[:3])
+    ]
+    return [human_name for human_name in in_groups if human_name]
 
 
 @lru_cache(maxsize=1024)
@@ -82,17 +84,17 @@ def national_identifier(number: Identifier, systems: Systems, *, traced: bool | 
 
 
 def _local_identifier(record: RecordFacts, systems: Systems) -> Resource:
-    found: Resource = {
+    identifier: Resource = {
         "use": "usual",
         "type": {"coding": [{"system": V2_0203, "code": "MR"}]},
         **systems.identifier(record.patient.local),
     }
     if record.member is not None:
-        found["assigner"] = {
+        identifier["assigner"] = {
             "reference": f"Organization/{record.member.organization_id}",
             "display": record.member.name,
         }
-    return found
+    return identifier
 
 
 def _identifiers(person: PersonFacts, systems: Systems) -> list[Resource]:
@@ -100,12 +102,12 @@ def _identifiers(person: PersonFacts, systems: Systems) -> list[Resource]:
     for record in person.records:
         for number in record.national:
             traced[number] = traced.get(number, False) or record.patient.traced
-    found = [national_identifier(number, systems, traced=yes) for number, yes in traced.items()]
+    identifiers = [national_identifier(number, systems, traced=yes) for number, yes in traced.items()]
     if person.domain_id not in traced:
         if systems.is_national(person.domain_id.authority):
-            found.insert(0, national_identifier(person.domain_id, systems, traced=False))
+            identifiers.insert(0, national_identifier(person.domain_id, systems, traced=False))
         else:
-            found.append({"use": "secondary", **systems.identifier(person.domain_id)})
+            identifiers.append({"use": "secondary", **systems.identifier(person.domain_id)})
     seen: dict[Identifier, Resource] = {}
     shown = {(number.authority, number.value) for number in (*traced, person.domain_id)}
     for record in person.records:  # one that a system fed has the national number itself for a local one
@@ -114,7 +116,7 @@ def _identifiers(person: PersonFacts, systems: Systems) -> list[Resource]:
             seen.setdefault(local, _local_identifier(record, systems))
         if (original := number_of(record.patient)[1]) is not None:
             seen.setdefault(original, {"use": "secondary", **systems.identifier(original)})
-    return found + list(seen.values())
+    return identifiers + list(seen.values())
 
 
 def differing(records: tuple[RecordFacts, ...]) -> list[str]:
@@ -124,14 +126,14 @@ def differing(records: tuple[RecordFacts, ...]) -> list[str]:
         return len(values - {""}) > 1
 
     patients = [record.patient for record in records]
-    found = []
+    fields = []
     if several({p.name.pn.strip().casefold() for p in patients}):
-        found.append("name")
+        fields.append("name")
     if several({p.birth_date.strip() for p in patients}):
-        found.append("birthDate")
+        fields.append("birthDate")
     if several({p.sex.strip() for p in patients}):
-        found.append("gender")
-    return found
+        fields.append("gender")
+    return fields
 
 
 def patient(person: PersonFacts, systems: Systems, *, incarnation: str) -> Resource:
@@ -150,7 +152,7 @@ def patient(person: PersonFacts, systems: Systems, *, incarnation: str) -> Resou
             "extension": extensions,
             "identifier": _identifiers(person, systems),
             "active": True,
-            "name": [one for group in names.values() for one in group],
+            "name": [human_name for group in names.values() for human_name in group],
             "gender": GENDER.get(banner.sex),
             "birthDate": birth_date(banner.birth_date),
         }

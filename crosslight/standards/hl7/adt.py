@@ -154,8 +154,8 @@ def parse_adt(
                 why="ITI TF-2 3.8.4.2: one message a pair.",
                 where="MRG",
             )
-        found = (read.cx(mrgs[0], r) for r in mrgs[0].repetitions(1))
-        subsumed = next((i for i in found if i is not None and i.value), None)
+        merged_away = (read.cx(mrgs[0], r) for r in mrgs[0].repetitions(1))
+        subsumed = next((i for i in merged_away if i is not None and i.value), None)
         if subsumed is None:
             raise Invalid(f"{event} names no id to merge.", where="MRG-1")
     return Adt(

@@ -88,12 +88,12 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
     )
 
 
-def with_whole_name(patient: Patient, found: PersonName) -> Patient:
+def with_whole_name(patient: Patient, as_written: PersonName) -> Patient:
     """``patient`` with its name as its objects write it, where a slot says the same of both.
 
     A slot cuts names that are long.
     """
-    whole = replace(patient, name=found)
+    whole = replace(patient, name=as_written)
     return whole if source_patient_info(whole) == source_patient_info(patient) else patient
 
 

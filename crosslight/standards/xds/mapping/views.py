@@ -235,13 +235,13 @@ def extras_of(
     Empty for our own nodes' entries.
     """
     bare = replace(publication, extras={})
-    found = {
+    extras = {
         "entry": _difference(_plain_entry(bare, entry.patient_id), entry),
         "submission": _difference(_plain_submission(bare, ""), submission),
         "has_member": _difference(_plain_member(bare), member),
         "replaces": _difference(_plain_replaces(bare), replacing),
     }
-    return {name: said for name, said in found.items() if said}
+    return {name: said for name, said in extras.items() if said}
 
 
 # --- back ---------------------------------------------------------------------------------------------------

@@ -210,8 +210,8 @@ def _key(value: str, scheme: str) -> tuple[str, str]:
     return value, DCM_OID if scheme == DICOM_UIDS_OID and not value.startswith("1.") else scheme
 
 
-def _codes_match(groups: Groups, held: Code | tuple[Code, ...] | None) -> bool:
-    codes = held if isinstance(held, tuple) else (held,) if held is not None else ()
+def _codes_match(groups: Groups, coded: Code | tuple[Code, ...] | None) -> bool:
+    codes = coded if isinstance(coded, tuple) else (coded,) if coded is not None else ()
     keys = {_key(*code.key) for code in codes}
     for group in groups:
         parts = (value.split("^") for value in group)
