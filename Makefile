@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= demo-data
+REGION ?= simulations/topologies/surrey_sussex.toml
 LOCKS := requirements
 # Nothing is installed but what a lock names by version and hash; nothing is fetched to build: hatchling is in a lock too.
 LOCKED := install -q --disable-pip-version-check --require-hashes
@@ -12,6 +13,7 @@ UPGRADE ?= --upgrade
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q $(UPGRADE) --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver backtracking
 GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
+EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 SBOM := dist/crosslight.cdx.json
 SBOM_VENV := build/sbom-venv
 DEBIAN_PEERS := default-jdk-headless maven
@@ -20,11 +22,12 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Root may use apt-get as it is; anyone else is asked by sudo.
 APT := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=400
 
-.PHONY: help demo demo-clean setup dev debian debian-peers check test peers soak bench proto lock sbom format clean
+.PHONY: help demo demo-clean simulate setup dev debian debian-peers check test peers soak bench proto lock sbom format clean
 
 help:
 	@echo "make demo        a whole region on this machine, with the story of what it can do (Ctrl-C ends it)"
 	@echo "make demo-clean  remove what the demo kept"
+	@echo "make simulate    what a region will do and need, before it is bought (REGION=FILE); installs networkx and matplotlib"
 	@echo "make test        everything that CI does before the peers"
 	@echo "make peers       what peers written by others say of a running region (installs Java and Maven)"
 	@echo "make check       lint, types, import rules, proto drift, docs in step"
@@ -47,7 +50,11 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)/build.txt $(LOCKS)/run.txt | $(BIN)/
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(LOCKS)/dev.txt $(VENV)/.installed
+$(VENV)/.simulate: $(LOCKS)/simulate.txt $(VENV)/.installed
+	@$(BIN)/pip $(LOCKED) -r $(LOCKS)/simulate.txt
+	@touch $@
+
+$(VENV)/.dev: $(LOCKS)/dev.txt $(VENV)/.simulate
 	@$(BIN)/pip $(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 
@@ -67,13 +74,17 @@ demo: setup
 demo-clean:
 	@rm -rf $(DEMO_DATA)
 
+simulate: $(VENV)/.simulate
+	@$(BIN)/crosslight simulate $(REGION)
+
 proto: dev
 	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/crosslight/pb/*.proto
 
 lock: dev
 	@$(GROUP) build | $(COMPILE) -o $(LOCKS)/build.txt -
 	@$(COMPILE) -c $(LOCKS)/build.txt -o $(LOCKS)/run.txt pyproject.toml
-	@$(GROUP) dev | $(COMPILE) -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/dev.txt -
+	@$(EXTRA) simulate | $(COMPILE) -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/simulate.txt -
+	@$(GROUP) dev | $(COMPILE) -c $(LOCKS)/simulate.txt -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/dev.txt -
 
 sbom: dev
 	@rm -rf $(SBOM_VENV) && mkdir -p $(dir $(SBOM)) && $(PYTHON) -m venv --without-pip $(SBOM_VENV)

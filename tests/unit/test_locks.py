@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCKS = ("build", "run", "dev")
+LOCKS = ("build", "run", "simulate", "dev")
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.]+)((?: --hash=sha256:[0-9a-f]{64})*)\Z")
 
 
@@ -36,6 +36,7 @@ def wanted(lock: str) -> list[str]:
     return {
         "run": PROJECT["project"]["dependencies"],
         "build": [*groups["build"], *PROJECT["build-system"]["requires"]],
+        "simulate": PROJECT["project"]["optional-dependencies"]["simulate"],
         "dev": groups["dev"],
     }[lock]
 
