@@ -16,6 +16,7 @@ from crosslight.runtime.terminal import make_console
 from crosslight.standards.problem import CrosslightError
 from simulations.demo import Demo, DemoOptions
 from simulations.doctor import doctor
+from simulations.simulate import simulate
 from simulations.topology import read_topology
 
 
@@ -118,6 +119,7 @@ def demo(
 
 
 main.add_command(doctor)
+main.add_command(simulate)
 
 if __name__ == "__main__":
     main()

@@ -35,6 +35,78 @@ class MemberPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class HospitalPlan:
+    """A place of a member, where people read and scanners stand."""
+
+    member: str = setting(help="Code of the member that it belongs to.")
+    name: str = setting(help="Full name.")
+    share: float = setting(1.0, "Its part of the member's exams.", low=0, high=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """A line between two places: codes of members, networks, or `registry`."""
+
+    a: str = setting(help="One end.")
+    b: str = setting(help="The other end.")
+    mbit_s: float = setting(1000.0, "What the line carries each way, for this region alone.", low=0.1)
+    rtt_ms: float = setting(10.0, "Round trip over it.", low=0)
+    loss: float = setting(0.0, "Part of the packets that is lost.", low=0, high=0.2)
+    failures_per_year: float = setting(2.0, "How often it fails.", low=0)
+    repair_hours: float = setting(4.0, "How long a failure lasts in the mean.", low=0)
+
+    @property
+    def name(self) -> str:
+        """As outages and reports call it."""
+        return f"{self.a}-{self.b}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutagePlan:
+    """Work on a line that is known before."""
+
+    link: str = setting(help="The line, as A-B.")
+    starts: str = setting(help="Weekday and hour, as Sun 02:00.")
+    hours: float = setting(2.0, "How long.", low=0)
+    every_weeks: int = setting(4, "How often.", low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourPlan:
+    """Another region whose people ask this one."""
+
+    name: str = setting(help="Its name.")
+    at: str = setting(help="The network by which it comes.")
+    find_share: float = setting(0.0, "Its searches, as a part of this region's own.", low=0)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """Studies of an archive that are there before the region is; each is read once."""
+
+    member: str = setting(help="Whose.")
+    studies: int = setting(help="How many.", low=0)
+    per_second: float = setting(25.0, "How many its archive may be asked for each second.", low=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPlan:
+    """The registry's machine."""
+
+    cores: int = setting(4, "Cores that registry and database have together.", low=1, high=1024)
+    processes: int = setting(1, "Processes that answer; this release runs one.", low=1, high=256)
+
+
+@dataclass(frozen=True, slots=True)
+class UsePlan:
+    """What is asked of the region for each exam that is made in it."""
+
+    finds_per_exam: float = setting(5.0, "Searches: one by a system, three to four by people.", low=0)
+    opens_per_exam: float = setting(0.27, "Studies of another member that are opened.", low=0)
+    growth_per_year: float = setting(0.04, "How exams grow.", low=-0.5, high=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """A region description."""
 
@@ -50,6 +122,14 @@ class Topology:
     member_word: str = setting("trust", "What the page calls a member.")
     national: NationalAuthority = section(NationalAuthority, "The national number, if there is one.")
     members: tuple[MemberPlan, ...] = setting([], "The members.")
+    networks: tuple[str, ...] = setting([], "Networks between them.")
+    hospitals: tuple[HospitalPlan, ...] = setting([], "Their places, where they have more than one.")
+    links: tuple[LinkPlan, ...] = setting([], "Lines between members, networks and the registry.")
+    planned_outages: tuple[OutagePlan, ...] = setting([], "Work on lines that is known before.")
+    neighbours: tuple[NeighbourPlan, ...] = setting([], "Other regions.")
+    migrations: tuple[MigrationPlan, ...] = setting([], "Archives that are read once, at the beginning.")
+    registry: RegistryPlan = section(RegistryPlan, "The registry's machine.")
+    use: UsePlan = section(UsePlan, "What people and systems ask.")
 
     @property
     def root(self) -> Oid:
