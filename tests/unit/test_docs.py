@@ -21,7 +21,9 @@ from simulations.__main__ import main as crosslight
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 CONFORMANCE = sorted((ROOT / "docs" / "conformance").glob("*.md"))
-GUIDES = "\n".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/operations.md"))
+GUIDES = "\n".join(
+    (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/operations.md", "docs/simulation.md")
+)
 COMMANDS = {"crosslight": crosslight, "crosslight-node": node, "crosslight-registry": registry}
 
 _CODE = re.compile(r"`([^`\n]+)`")
