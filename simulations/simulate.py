@@ -73,7 +73,7 @@ def _simulate(
     console: Console,
 ) -> int:
     # here, not above: they load libraries that only this command needs
-    from simulations.capacity.engine import answer
+    from simulations.capacity.forecast import answer
     from simulations.capacity.report import render, short_answers
     from simulations.capacity.service_times import read
     from simulations.capacity.what_if import read_what_if

@@ -1,4 +1,4 @@
-"""What the engine answers, as values; ``report`` writes them down."""
+"""What a forecast answers, as values; ``report`` writes them down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine beside a region that runs: the same questions at the same rate, predicted and measured.
+"""The forecast beside a region that runs: the same questions at the same rate, predicted and measured.
 
 First each question is asked quietly, one at a time: that is its service time there. Then a Poisson stream
 asks at parts of what one process bears; what people would have waited stands beside what the queue predicts.

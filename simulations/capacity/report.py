@@ -69,10 +69,10 @@ def short_answers(answer: Answer) -> list[str]:
 def belief(measured: Measured) -> str:
     """How right the figures are, by what was tried."""
     if not measured.errors:
-        return "The engine was not compared with a running region yet: crosslight simulate --compare FILE."
+        return "The forecast was not compared with a running region yet: crosslight simulate --compare FILE."
     parts = [f"{name}: {100 * error:+.0f} %" for name, error in sorted(measured.errors.items())]
     return (
-        "Beside a running region under load, on the machine of the service times, the engine was off by "
+        "Beside a running region under load, on the machine of the service times, the forecast was off by "
         + ", ".join(parts)
         + " (predicted over measured)."
     )

@@ -79,7 +79,7 @@ class Measured:
     machine: str
     errors: Mapping[str, float] = field(
         default_factory=dict
-    )  # of the engine beside a running region, by question
+    )  # of the forecast beside a running region, by question
 
     def age(self, today: date) -> str:
         """In words, whether they may be believed; '' where they may."""

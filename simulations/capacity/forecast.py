@@ -1,4 +1,4 @@
-"""The capacity engine: from a region's description to how long people wait and what must be bought.
+"""The forecast: from a region's description to how long people wait and what must be bought.
 
 A busy hour is played, not averaged: arrivals of a Poisson stream meet the registry's processes, first come
 first served, and what is sent waits for its share of each line. What the registry does beside (publications)

@@ -1,4 +1,4 @@
-"""The capacity engine: regions as graphs, demand, answers, what-ifs and the report."""
+"""The forecast: regions as graphs, demand, answers, what-ifs and the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crosslight.standards.problem import ConfigError
 from simulations.__main__ import main
 from simulations.capacity import demand, service_times
 from simulations.capacity.answers import Answer
-from simulations.capacity.engine import answer
+from simulations.capacity.forecast import answer
 from simulations.capacity.network import REGISTRY, RegionNetwork
 from simulations.capacity.report import render, short_answers, span, wait
 from simulations.capacity.what_if import LostPlan, MovePlan, WhatIf, read_what_if
