@@ -20,7 +20,7 @@ import numpy as np
 
 from crosslight.runtime.tls import client_context
 from crosslight.standards.problem import Unavailable
-from simulations.capacity.queues import Service, arrivals, waits
+from simulations.capacity.queues import WorkTime, arrivals, waits
 
 QUIET: Final = 60  # questions, one after the other
 ASKED: Final = 400  # questions of one stream
@@ -120,7 +120,7 @@ async def compare(region: RunningRegion, seed: int, say: Callable[[str], None]) 
             say(f"{name}: quiet")
             await ask(0)  # connections and caches are those of a region that runs
             quiet = np.array([await ask(number) for number in range(QUIET)])
-            service = Service(float(quiet.mean()), float(quiet.std() / quiet.mean()))
+            service = WorkTime(float(quiet.mean()), float(quiet.std() / quiet.mean()))
             for load in LOADS:
                 say(f"{name}: at {load:.0%} of what one process bears")
                 compared.append(await _at(name, ask, service, load, seed))
@@ -129,7 +129,7 @@ async def compare(region: RunningRegion, seed: int, say: Callable[[str], None]) 
     return compared
 
 
-async def _at(name: str, ask: Asker, service: Service, load: float, seed: int) -> Compared:
+async def _at(name: str, ask: Asker, service: WorkTime, load: float, seed: int) -> Compared:
     random = np.random.default_rng(seed)
     rate = load / service.mean_s
     at = arrivals(random, rate, ASKED)

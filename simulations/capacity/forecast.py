@@ -23,7 +23,7 @@ from simulations.capacity.purchase import (
     member_backfill_hours,
     purchases,
 )
-from simulations.capacity.queues import Seconds, Service, arrivals, loss_bound_bits_per_s, waits
+from simulations.capacity.queues import Seconds, WorkTime, arrivals, loss_bound_bits_per_s, waits
 from simulations.capacity.service_times import ServiceTimes
 from simulations.capacity.what_if import WhatIf
 from simulations.topology import MemberPlan, Topology
@@ -102,11 +102,11 @@ class Play:
         self._topology, self._network, self._times, self.rates = topology, network, times, rates
         random = np.random.default_rng(seed)
         processes = topology.registry.processes
-        find = Service(times.find_s, times.variation)
+        find = WorkTime(times.find_s, times.variation)
         beside = rates.exams * REVISIONS / times.publish_per_s  # part of one process that publications take
         self.busy = (rates.finds * times.find_s + beside) / processes
         # What publications take of a process is gone for searches: they are served that much slower.
-        slowed = Service(find.mean_s / max(1e-9, 1 - beside / processes), find.variation)
+        slowed = WorkTime(find.mean_s / max(1e-9, 1 - beside / processes), find.variation)
         if self.busy >= _FULL:
             self.served: Seconds = np.full(PLAYED, inf)
         elif rates.finds <= 0:
@@ -114,7 +114,7 @@ class Play:
         else:
             work = slowed.draw(random, PLAYED)
             self.served = waits(arrivals(random, rates.finds, PLAYED), work, processes) + work
-        self._pictures = Service(times.picture_s, 1.0).draw(random, PLAYED)
+        self._pictures = WorkTime(times.picture_s, 1.0).draw(random, PLAYED)
         self._random = random
         self._exams = {member.code: member.exams_per_year for member in topology.members}
 

@@ -46,7 +46,7 @@ def mg1_mean_wait_s(rate: float, service_s: float, variation: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class WorkTime:
     """How long one thing keeps a server busy: log-normal.
 
     Args:
@@ -79,14 +79,6 @@ def waits(at: Seconds, service: Seconds, servers: int) -> Seconds:
         waited[i] = begin - moment
         heapq.heappush(free, begin + busy)
     return waited
-
-
-def shared_line_s(bits: Seconds, bits_per_s: float, utilisation: float) -> Seconds:
-    """How long transfers take on a line that all share alike, seconds (M/G/1 with processor sharing: mean
-    time is size over what is left of the line, whatever the sizes).
-    """
-    left = bits_per_s * max(0.0, 1 - utilisation)
-    return np.full_like(bits, inf) if left <= 0 else bits / left
 
 
 def loss_bound_bits_per_s(rtt_s: float, loss: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simulations.capacity.queues import (
-    Service,
+    WorkTime,
     arrivals,
     erlang_c,
     loss_bound_bits_per_s,
@@ -47,14 +47,14 @@ def test_a_played_queue_waits_as_m_m_c_does(load: float, servers: int) -> None:
 @pytest.mark.parametrize("load", [0.3, 0.7])
 def test_a_played_queue_waits_as_pollaczek_and_khinchine_say(load: float, variation: float) -> None:
     random = np.random.default_rng(11)
-    service = Service(0.02, variation)
+    service = WorkTime(0.02, variation)
     played = waits(arrivals(random, load / 0.02, COUNT), service.draw(random, COUNT), 1)
     assert played.mean() == pytest.approx(mg1_mean_wait_s(load / 0.02, 0.02, variation), rel=0.15)
 
 
 @pytest.mark.parametrize("variation", [0.0, 0.4, 1.5])
 def test_service_times_have_their_mean_and_variation(variation: float) -> None:
-    drawn = Service(0.05, variation).draw(np.random.default_rng(3), COUNT)
+    drawn = WorkTime(0.05, variation).draw(np.random.default_rng(3), COUNT)
     assert drawn.mean() == pytest.approx(0.05, rel=0.02)
     assert drawn.std() / drawn.mean() == pytest.approx(variation, rel=0.05, abs=1e-6)
 
