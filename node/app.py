@@ -139,6 +139,9 @@ class NodeApp:
         life.runs(self._tidy())
         life.runs(self._follow(publication.connection))
         life.runs(self.parts.gate.watch())
+        if (dimse := self.parts.dimse) is not None:
+            self.membership.on_change(dimse.look)
+            life.runs(dimse.watch(self.seams.clock))
 
     # --- while it runs --------------------------------------------------------------------------------------
 

@@ -241,4 +241,5 @@ def make_dimse(ground: Ground, archive: Archive) -> DimseListener | None:
         Accounts(ground.audit, seams.ids, archive.patients, ground.refusals.note),
         seams.workers,
         base=ground.folder,
+        certified=ground.membership.certified(seams.clock),
     )

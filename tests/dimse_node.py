@@ -24,6 +24,7 @@ from node.dimse.association import DimseService
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig, KnownCaller
 from node.dimse.listener import DimseListener
+from node.dimse.server import Certified, anybody
 from node.dimse.services import all_services
 
 _DCMTK = {"TCP_NODELAY": "1", **os.environ}
@@ -47,6 +48,7 @@ async def node(
     archive: dict[str, Any] | None = None,
     more: Sequence[DimseService] = (),
     noted: Noted = noted_nowhere,
+    certified: Certified = anybody,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     config = DimseConfig(
@@ -67,6 +69,7 @@ async def node(
             Accounts(audit, SystemIds(), here.archive.patients, noted),
             here.workers,
             base=folder,
+            certified=certified,
         )
         await service.start()
         try:

@@ -22,6 +22,7 @@ from crosslight.runtime.tls import (
     grpc_certificate,
     grpc_identity,
     peer_identity,
+    serial_of,
 )
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
@@ -50,7 +51,7 @@ def tls_peer(certificate: dict[str, Any] | None) -> PeerCertificate:
     """
     identity = peer_identity(certificate)
     assert certificate is not None  # noqa: S101 - it has a name
-    return PeerCertificate(identity, f"{int(certificate['serialNumber'], 16):x}", expires_at(certificate))
+    return PeerCertificate(identity, serial_of(certificate), expires_at(certificate))
 
 
 def grpc_peer(auth_context: Any) -> PeerCertificate:
@@ -135,6 +136,30 @@ def _check_member(status: str, reason: str) -> None:
         raise Forbidden("This member is suspended.", why=reason, todo="Ask the region's operator.")
     if status != "active":
         raise Unauthenticated("No member of this region has this name.", todo="Join first.")
+
+
+def check_certificate(certificate: dict[str, Any], region: Standing, now: datetime) -> None:
+    """As :func:`check_peer`, of one whose authority need not be the region's: only its end is asked then.
+
+    Args:
+        certificate: In ``getpeercert()`` form.
+        region: Its word.
+        now: By whose clock it must not have ended.
+    """
+    names = certificate.get("subjectAltName", ())
+    if any(kind == "URI" and Identity.parse(value) is not None for kind, value in names):
+        check_peer(tls_peer(certificate), region, now)
+    check_end(certificate, now)
+
+
+def check_end(certificate: dict[str, Any], now: datetime) -> None:
+    """Whether a certificate has not ended.
+
+    Raises:
+        Unauthenticated: if it has.
+    """
+    if expires_at(certificate) <= now:
+        raise Unauthenticated("The client certificate has expired.", todo="Renew it.")
 
 
 Close = Callable[[CrosslightError], None]

@@ -17,6 +17,7 @@ from typing import Any
 
 from pynetdicom import AE, evt
 
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.tls import server_context
@@ -26,11 +27,12 @@ from node.dimse.accounts import Accounts
 from node.dimse.association import Association, DimseService, by_field
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
-from node.dimse.server import NodeServer, agreed_contexts
+from node.dimse.server import Certified, NodeServer, agreed_contexts, anybody
 from node.dimse.upper import UpperLayer
 
 log = get_logger("dimse")
 
+LOOK_EVERY_S = 5.0
 _REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
 
 
@@ -44,6 +46,7 @@ class DimseListener:
         accounts: Where what they do is noted.
         workers: For stopping without blocking the event loop.
         base: Folder that relative paths of the configuration start from.
+        certified: Asked about each certificate that a caller shows, again when its answer may have changed.
 
     Raises:
         ConfigError: for a configuration that cannot be used.
@@ -58,12 +61,13 @@ class DimseListener:
         workers: Workers,
         *,
         base: Path = Path(),
+        certified: Certified = anybody,
     ) -> None:
         config.check()
         self._config = config
         self._callers = callers
         self._accounts = accounts
-        self._workers = workers
+        self._workers, self._certified = workers, certified
         self._services = by_field(services)
         self._sop_classes = [sop_class for service in services for sop_class in service.sop_classes]
         self._tls = self._tls_context(base)
@@ -102,6 +106,7 @@ class DimseListener:
                 self._ended,
                 self._tls,
                 self._accounts.noted,
+                self._certified,
             )
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
@@ -130,6 +135,16 @@ class DimseListener:
     def objects(self) -> Counter[str]:
         """Objects by outcome, for metrics."""
         return self._accounts.objects
+
+    def look(self) -> int:
+        """End the associations of those whose certificates hold no longer; how many."""
+        return self._server.look() if self._server is not None else 0
+
+    async def watch(self, clock: Clock) -> None:
+        """Look now and then, as certificates end, until cancelled."""
+        while True:
+            await clock.sleep(LOOK_EVERY_S)
+            self.look()
 
     async def stop(self) -> None:
         """Stop listening, abort what is open, wait for its threads."""

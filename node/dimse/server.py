@@ -17,6 +17,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.runtime.tls import refused_certificate
+from crosslight.standards.problem import CrosslightError
 from node.dimse.exchange import Context, SupportedClass
 from node.dimse.sockets import NodeSocket
 from node.dimse.upper import UpperLayer
@@ -55,6 +56,14 @@ def agreed_contexts(assoc: UpperLayer) -> dict[int, Context]:
     }
 
 
+#: Raises what is to be said to whoever shows this certificate (``getpeercert()`` form), where it is refused.
+Certified = Callable[[dict[str, Any]], None]
+
+
+def anybody(certificate: dict[str, Any]) -> None:
+    """Whoever has a certificate of the configured authorities."""
+
+
 class NodeHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
     """Makes an association of a connection."""
 
@@ -64,6 +73,8 @@ class NodeHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no ty
         assoc._server = server
         assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds its threads by this word
         assoc.set_socket(NodeSocket(assoc, self.request))
+        if isinstance(self.request, ssl.SSLSocket):
+            assoc.certificate = self.request.getpeercert()
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
         assoc.acceptor.ae_title = server.ae_title
         assoc.acceptor.address_info = self.local
@@ -91,9 +102,10 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         ended: Callable[[UpperLayer], None],
         tls: ssl.SSLContext | None,
         noted: Noted = noted_nowhere,
+        certified: Certified = anybody,
     ) -> None:
         self.own_handlers, self.ended = own_handlers, ended
-        self._tls, self._noted = tls, noted
+        self._tls, self._noted, self._certified = tls, noted, certified
         super().__init__(
             ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler
         )
@@ -122,7 +134,33 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
                 if why := refused_certificate(error):
                     self._noted("dimse", why, client_address[0])
                 raise
+            self._check(request.getpeercert(), client_address[0])
         super().finish_request(request, client_address)
+
+    def _check(self, certificate: dict[str, Any] | None, address: str) -> None:
+        """Whether whoever showed this certificate may go on.
+
+        Raises:
+            CrosslightError: if not.
+        """
+        try:
+            if certificate:
+                self._certified(certificate)
+        except CrosslightError as error:
+            self._noted("dimse", error, address)
+            raise
+
+    def look(self) -> int:
+        """End the associations of those whose certificates hold no longer; how many."""
+        found = 0
+        for assoc in self.active_associations:
+            try:
+                self._check(assoc.certificate, str(assoc.requestor.address))
+            except CrosslightError as error:
+                found += 1
+                log.warning("association cut", address=str(assoc.requestor.address), reason=error.what)
+                assoc.cut()
+        return found
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that came to nothing, mostly a TLS handshake."""

@@ -167,6 +167,7 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has
 
     def __init__(self, ae: Any, ended: Callable[[UpperLayer], None]) -> None:
         self._ended = ended
+        self.certificate: dict[str, Any] | None = None  # that was shown, in getpeercert() form
         self.account: Account | None = None  # of a caller that was let in
         self._association: Association | None = None
         self.receiving = False

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.document_codes import procedure_codes
 from crosslight.runtime.health import Gauge
+from crosslight.runtime.peers import check_end
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, client_context
 from crosslight.runtime.waiting import Subscribers
@@ -139,7 +140,7 @@ class Independent:
     def suspended(self) -> bool:
         return False
 
-    def on_change(self, callback: Callable[[], None]) -> None:
+    def on_change(self, callback: Callable[[], object]) -> None:
         """Nothing changes while the node runs: ``callback`` is never called."""
 
     def directory_age(self, now: datetime) -> DirectoryAge:
@@ -157,6 +158,10 @@ class Independent:
         from node.serve.systems import SystemsGate
 
         return SystemsGate(clock, open_mode=self._open)
+
+    def certified(self, clock: Clock) -> Callable[[dict[str, Any]], None]:
+        """Nobody withdraws one here."""
+        return lambda certificate: check_end(certificate, clock.now())
 
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> NoConnection:
         """There is nobody to be linked to."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.health import Gauge
+from crosslight.runtime.peers import check_certificate
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, Identity
 from crosslight.runtime.tokens import TokenVerifier
@@ -79,7 +80,7 @@ class Joined:
     def suspended(self) -> bool:
         return self.state.suspended(self.code)
 
-    def on_change(self, callback: Callable[[], None]) -> None:
+    def on_change(self, callback: Callable[[], object]) -> None:
         self.state.on_change(callback)
 
     def directory_age(self, now: datetime) -> DirectoryAge:
@@ -121,6 +122,10 @@ class Joined:
         )
         state.on_change(gate.live.look)
         return gate
+
+    def certified(self, clock: Clock) -> Callable[[dict[str, Any]], None]:
+        word = RegionWord(self.state)
+        return lambda certificate: check_certificate(certificate, word, clock.now())
 
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> RegionConnection:
         state = self.state

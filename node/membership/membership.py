@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.files import Files
@@ -125,12 +125,19 @@ class Membership(Protocol):
         """Why nothing is published while ``authority`` issues this trust's patient numbers; '' = it is."""
         ...
 
-    def on_change(self, callback: Callable[[], None]) -> None:
+    def on_change(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` after member, region, keys or suspensions changed."""
         ...
 
     def gate(self, clock: Clock) -> Gate:
         """Who may call this node over HTTP."""
+        ...
+
+    def certified(self, clock: Clock) -> Callable[[dict[str, Any]], None]:
+        """Asks about a certificate (``getpeercert()`` form) where callers are known otherwise too: DICOM.
+
+        It is asked from any thread, and raises what is wrong.
+        """
         ...
 
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> Connection:

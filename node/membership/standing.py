@@ -41,9 +41,9 @@ class RegionWord:
     def _directory(self) -> DirectoryDocument | None:
         directory = self._state.directory
         if directory is not self._read:
-            self._read = directory
             self._statuses = {m.code: m.status for m in directory.members} if directory else {}
             self._systems = frozenset(one.name for one in directory.systems) if directory else frozenset()
+            self._read = directory  # last: another thread may look meanwhile
         return directory
 
     @property

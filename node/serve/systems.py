@@ -14,7 +14,8 @@ from aiohttp import hdrs, web
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import outside_system
 from crosslight.runtime.http import peer_certificate
-from crosslight.runtime.tls import expires_at, serial_of
+from crosslight.runtime.peers import check_end
+from crosslight.runtime.tls import serial_of
 from crosslight.standards.access import OPEN
 from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
@@ -55,8 +56,7 @@ class SystemsGate(Gate):
             raise Unauthenticated("Nobody can sign in here.", why=_NO_TOKENS, todo=_TODO)
         certificate = peer_certificate(request) or {}
         subject, name = system_names(certificate)
-        if expires_at(certificate) <= self._clock.now():  # the connection may outlive it
-            raise Unauthenticated("The client certificate has expired.", todo="Renew it.")
+        check_end(certificate, self._clock.now())  # the connection may outlive it
         principal = outside_system(subject, name, serial_of(certificate))
         return Grant(principal=principal, kind="certificate", via=principal.subject)
 
