@@ -22,6 +22,7 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
+from crosslight.runtime.shares import Shares
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
@@ -210,6 +211,7 @@ def make_serve(
         skew_s=lambda: connection.status.skew_ms / 1000 if connection.status.connected else None,
         patients_of=PatientsOf(holdings),
         max_skew_s=config.max_clock_skew_s,
+        sending=Shares("retrieves", config.sending()),
     )
     return ServeContext(
         holdings=holdings,

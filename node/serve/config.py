@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
+from crosslight.runtime.shares import ShareLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,18 @@ class ServeConfig:
     decoders: int = setting(
         1, "Pictures and instances that are decoded at once; at most the number of child processes.", low=1
     )
+    decodes_waiting_per_caller: int = setting(
+        64, "Most pictures and instances of one caller that wait to be decoded.", low=1, high=10_000
+    )
+    retrieves: int = setting(128, "Most retrieves that are sent at a time.", low=1, high=100_000)
+    retrieves_per_caller: int = setting(
+        16, "Of these, most of one caller: a person, an app, a system.", low=1, high=100_000
+    )
+    stores: int = setting(16, "Most STOW-RS requests that are received at a time.", low=1, high=10_000)
+    stores_per_caller: int = setting(4, "Of these, most of one caller.", low=1, high=10_000)
+    turn_timeout_s: float = setting(
+        30.0, "Wait for a turn at any of these; then the answer is that it is busy.", low=0.1, high=300
+    )
     max_decode_samples: int = setting(
         500_000_000,
         "Most pixel samples of an instance that is given in another transfer syntax.",
@@ -61,3 +74,23 @@ class ServeConfig:
         "Web origins whose pages may read DICOMweb here ('*' for any); none by default.",
         example=["https://viewer.example"],
     )
+
+    def decoding(self) -> ShareLimits:
+        """Of the decoders: whoever is alone may have all of them."""
+        return ShareLimits(
+            total=self.decoders,
+            each=self.decoders,
+            waiting=16 * self.decodes_waiting_per_caller,
+            waiting_each=self.decodes_waiting_per_caller,
+            patience_s=self.turn_timeout_s,
+        )
+
+    def sending(self) -> ShareLimits:
+        """Of retrieves."""
+        each = min(self.retrieves_per_caller, self.retrieves)
+        return ShareLimits(total=self.retrieves, each=each, patience_s=self.turn_timeout_s)
+
+    def storing(self) -> ShareLimits:
+        """Of STOW-RS requests."""
+        each = min(self.stores_per_caller, self.stores)
+        return ShareLimits(total=self.stores, each=each, patience_s=self.turn_timeout_s)

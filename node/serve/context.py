@@ -5,7 +5,6 @@ One object a node, no module state.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +16,8 @@ from yarl import URL
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.files import private_folder
+from crosslight.runtime.http import CALLER
+from crosslight.runtime.shares import Shares, peer_share, share_of
 from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Gone, NotFound
@@ -32,6 +33,12 @@ T = TypeVar("T")
 @lru_cache(maxsize=256)
 def _origin(scheme: str, host: str) -> str:
     return str(URL.build(scheme=scheme, authority=host).origin())
+
+
+def share_at(request: web.Request) -> str:
+    """Whose share a request takes; before it is known who asks, that of the address."""
+    caller = request.get(CALLER)
+    return share_of(caller) if caller is not None else peer_share(request.remote or "")
 
 
 @dataclass(kw_only=True)
@@ -60,20 +67,30 @@ class ServeContext:
     pictures: ByteCache = field(init=False)
     layouts: LayoutCache = field(init=False)
     near: memoryview = field(init=False)
-    _turn: asyncio.Semaphore = field(init=False)
+    decoding: Shares = field(init=False)
+    storing: Shares = field(init=False)
 
     def __post_init__(self) -> None:
         self.pictures = ByteCache(self.config.render_cache_bytes)
         self.layouts = LayoutCache(1024)
         self.near = near_buffer()
-        self._turn = asyncio.Semaphore(self.config.decoders)
+        self.decoding = Shares("pictures and instances to be decoded", self.config.decoding())
+        self.storing = Shares("STOW-RS requests", self.config.storing())
 
-    async def bounded(self, fn: Callable[..., T], *args: Any) -> T:
+    async def bounded(self, share: str, fn: Callable[..., T], *args: Any) -> T:
         """Decode in a bounded child (D27).
 
-        No more at once than ``serve.decoders``: whoever waits does so here, and holds no thread meanwhile.
+        No more at once than ``serve.decoders``, in turns that go round the callers: whoever waits does so
+        here, and holds no thread meanwhile.
+
+        Args:
+            share: Whose turn it is (:func:`share_at`).
+            fn, args: What is done there.
+
+        Raises:
+            OverShare, Busy: there was no turn in time.
         """
-        async with self._turn:
+        async with self.decoding.turn(share):
             return await self.workers.run_bounded(fn, *args)
 
     def open(self) -> None:

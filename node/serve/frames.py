@@ -27,7 +27,7 @@ from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
 from node.holdings import Local, StoredObject
 from node.serve.bounded_child import decode_object, is_plain, layout_object
-from node.serve.context import ServeContext
+from node.serve.context import ServeContext, share_at
 from node.serve.opened_objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
 from node.serve.sendfile import Piece
@@ -59,7 +59,7 @@ def _is_frame_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 10 and 0 < int(text) < 1 << 31
 
 
-async def layout_of(serve: ServeContext, stored: StoredObject, local: Local) -> FrameLayout:
+async def layout_of(serve: ServeContext, stored: StoredObject, local: Local, share: str) -> FrameLayout:
     """Where the frames are: for native pixels by the index alone, else by reading the item headers once."""
     ref = stored.ref
     known = serve.layouts.get(ref.sha256) if ref.sha256 else None
@@ -73,7 +73,7 @@ async def layout_of(serve: ServeContext, stored: StoredObject, local: Local) -> 
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=stored.pixel_offset, length=stored.pixel_length)
     else:
-        layout = await serve.bounded(layout_object, local, is_plain(stored))
+        layout = await serve.bounded(share, layout_object, local, is_plain(stored))
     if ref.sha256:
         serve.layouts.put(ref.sha256, layout)
     return layout
@@ -87,6 +87,7 @@ class _Plan:
     offer: Offer
     decode: bool  # through a child
     whole: bool  # a native frame that must be turned or moved
+    share: str  # whose turns at the decoders
 
     def size(self, frame: int) -> int | None:
         """Bytes of a frame; None when only decoding tells."""
@@ -108,7 +109,7 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
             act.gave(0, "frames")
             return same
         async with on_disk(serve, stored) as local:
-            plan = await _plan(serve, stored, local, numbers, ranges_of(request))
+            plan = await _plan(serve, stored, local, numbers, ranges_of(request), share_at(request))
             response = await _send(serve, request, plan, numbers, act, headers)
         act.gave(len(numbers), "frames")
         return response
@@ -120,8 +121,9 @@ async def _plan(
     local: Local,
     numbers: Sequence[int],
     ranges: Sequence[MediaRange],
+    share: str,
 ) -> _Plan:
-    layout = await layout_of(serve, stored, local)
+    layout = await layout_of(serve, stored, local, share)
     if not layout.frames:
         raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
     beyond = [n for n in numbers if n > layout.frames]
@@ -137,7 +139,7 @@ async def _plan(
     whole = layout.kind == "native" and (
         layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1)
     )
-    return _Plan(stored, local, layout, offer, decode, whole)
+    return _Plan(stored, local, layout, offer, decode, whole, share)
 
 
 @lru_cache(maxsize=256)
@@ -239,7 +241,7 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
     data = await serve.bounded(
-        decode_object, plan.local, is_plain(plan.stored), number, serve.config.max_frame_bytes
+        plan.share, decode_object, plan.local, is_plain(plan.stored), number, serve.config.max_frame_bytes
     )
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable(

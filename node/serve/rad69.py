@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from crosslight.runtime.shares import share_of
 from crosslight.runtime.soap.endpoint import Call, Multipart, Reply, Transaction
 from crosslight.standards.problem import NotAcceptable
 from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
@@ -51,7 +52,10 @@ class RetrieveImagingDocumentSet(Transaction):
             wanted, errors = await _find(serve, asked, studies)
             objects = [stored for _, stored in wanted]
             async with prepare(
-                serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)
+                serve,
+                objects,
+                lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes),
+                share_of(call.caller),
             ) as prepared:
                 refused = {stored.ref.sop_uid: problem for stored, problem in prepared.refused}
                 sources = {source.object.ref.sop_uid: source for source in prepared.sources}

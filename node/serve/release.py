@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import web
 
 from crosslight.runtime.audit import DENIED, About, Act, AuditLog
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import Shares, share_of
 from crosslight.standards.access import Action, Decision, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, Unavailable
@@ -71,6 +73,7 @@ class Release:
         skew_s: Measured clock difference to the region in seconds, None before the first measurement.
         patients_of: The patient's identifiers of a study held here, for the audit.
         max_skew_s: D22.
+        sending: Turns of what is retrieved; None: as many as ask.
     """
 
     def __init__(
@@ -82,12 +85,14 @@ class Release:
         skew_s: Callable[[], float | None] = lambda: None,
         patients_of: PatientsOf = _nobody,
         max_skew_s: float = 60.0,
+        sending: Shares | None = None,
     ) -> None:
         self._audit = audit
         self._policy = policy
         self._suspended = suspended
         self._skew = skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
+        self._sending = sending
         self._going: dict[Act, asyncio.Transport] = {}  # what leaves now on the region's credentials
 
     @asynccontextmanager
@@ -116,31 +121,46 @@ class Release:
         Raises:
             Unauthenticated, Forbidden, Unavailable: refused (and audited, where somebody is known).
             StorageError: the audit cannot be written: no audit, no data.
+            OverShare, Busy: there was no turn in time (before anything is audited: nothing was done).
         """
         grant, caller = request.get(GRANT), request.get(CALLER)
         if grant is None or caller is None:
             raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
-        decision, refusal = self._decide(grant, action, studies, face)
-        about = About(studies=tuple(studies), patients=await self._patients(studies), query=query or {})
-        act = self._audit.act(
-            caller,
-            face,
-            action,
-            about,
-            decision=decision,
-            refusal=refusal or DENIED,
-            deferred=deferred,
-            lazy=True,
-        )
-        async with act:
-            if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
-                self._going[act] = request.transport
-                if self._suspended():  # since it was decided
-                    request.transport.abort()
-            try:
+        async with self._turn(caller, action):
+            decision, refusal = self._decide(grant, action, studies, face)
+            about = About(studies=tuple(studies), patients=await self._patients(studies), query=query or {})
+            act = self._audit.act(
+                caller,
+                face,
+                action,
+                about,
+                decision=decision,
+                refusal=refusal or DENIED,
+                deferred=deferred,
+                lazy=True,
+            )
+            async with act, self._leaving(act, request, grant, action):
                 yield act
-            finally:
-                self._going.pop(act, None)
+
+    def _turn(self, caller: Caller, action: Action) -> AbstractAsyncContextManager[None]:
+        """What is retrieved takes a turn of its caller's, until all of it is sent."""
+        if self._sending is None or action != "retrieve":
+            return nullcontext()
+        return self._sending.turn(share_of(caller))
+
+    @asynccontextmanager
+    async def _leaving(
+        self, act: Act, request: web.Request, grant: Grant, action: Action
+    ) -> AsyncIterator[None]:
+        """While inside, suspension cuts what leaves on the region's credentials."""
+        if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
+            self._going[act] = request.transport
+            if self._suspended():  # since it was decided
+                request.transport.abort()
+        try:
+            yield
+        finally:
+            self._going.pop(act, None)
 
     def cut(self) -> int:
         """The region has suspended this node: end what is leaving on its credentials; how much that was."""

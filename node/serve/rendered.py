@@ -20,7 +20,7 @@ from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
 from node.holdings import StoredObject
 from node.serve.bounded_child import is_plain, render_object
-from node.serve.context import ServeContext
+from node.serve.context import ServeContext, share_at
 from node.serve.frames import frame_list
 from node.serve.opened_objects import on_disk
 from node.serve.qido import ranges_of, uids_of
@@ -68,7 +68,12 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
             act.gave(0, "pictures")
             return same
         body = await _first_that_shows(
-            serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail
+            serve,
+            objects if instance else _candidates(objects),
+            asked,
+            options,
+            middle=thumbnail,
+            share=share_at(request),
         )
         act.gave(1, "thumbnail" if thumbnail else "picture")
         return web.Response(body=body, content_type=media, headers=headers)
@@ -96,6 +101,7 @@ async def _first_that_shows(
     options: RenderOptions,
     *,
     middle: bool,
+    share: str,
 ) -> bytes:
     problem: CrosslightError = NotAcceptable(
         "Nothing here can be shown as a picture.", todo="Retrieve the instances."
@@ -103,19 +109,21 @@ async def _first_that_shows(
     for stored in candidates:
         number = frame or (max(1, (stored.ref.frames + 1) // 2) if middle else 1)
         try:
-            return await _render(serve, stored, number, options)
+            return await _render(serve, stored, number, options, share)
         except NotAcceptable as error:
             problem = error
     raise problem
 
 
-async def _render(serve: ServeContext, stored: StoredObject, frame: int, options: RenderOptions) -> bytes:
+async def _render(
+    serve: ServeContext, stored: StoredObject, frame: int, options: RenderOptions, share: str
+) -> bytes:
     key = (stored.ref.sha256, frame, options)
     body = serve.pictures.get(key) if stored.ref.sha256 else None
     if body is None:
         async with on_disk(serve, stored) as local:
             limit = serve.config.max_render_pixels
-            body = await serve.bounded(render_object, local, is_plain(stored), frame, options, limit)
+            body = await serve.bounded(share, render_object, local, is_plain(stored), frame, options, limit)
         if stored.ref.sha256:
             serve.pictures.put(key, body)
     return body

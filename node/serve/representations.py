@@ -14,7 +14,7 @@ from pathlib import Path
 from crosslight.standards.dicom.pixels.transcode import can_decode
 from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
+from crosslight.standards.problem import Busy, NotAcceptable, PeerError, TooLarge
 from node.holdings import Local, StoredObject
 from node.serve.bounded_child import is_plain, transcode_object
 from node.serve.context import ServeContext
@@ -39,18 +39,18 @@ def syntaxes_of(instance: StoredObject) -> tuple[str, ...]:
     return (own, EXPLICIT_LE) if own != EXPLICIT_LE and is_uid(own) and can_decode(own) else (own,)
 
 
-async def _transcode(serve: ServeContext, instance: StoredObject, target: Path) -> int:
+async def _transcode(serve: ServeContext, instance: StoredObject, target: Path, share: str) -> int:
     async with on_disk(serve, instance) as local:
         return await serve.bounded(
-            transcode_object, local, is_plain(instance), target, serve.config.max_decode_samples
+            share, transcode_object, local, is_plain(instance), target, serve.config.max_decode_samples
         )
 
 
 @asynccontextmanager
 async def prepare(
-    serve: ServeContext, objects: Sequence[StoredObject], choose: Choice
+    serve: ServeContext, objects: Sequence[StoredObject], choose: Choice, share: str
 ) -> AsyncIterator[Prepared]:
-    """Decide for each instance, and re-encode where that is asked for."""
+    """Decide for each instance, and re-encode where that is asked for, in turns of ``share``."""
     result, spooled, total = Prepared(), [], 0
     choices: dict[str, str | None] = {}
     try:
@@ -72,7 +72,9 @@ async def prepare(
                 target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
                 spooled.append(target)
                 try:
-                    size = await _transcode(serve, instance, target)
+                    size = await _transcode(serve, instance, target, share)
+                except Busy:  # no fault of the instance: all of it may be asked again
+                    raise
                 except PeerError as error:
                     result.refused.append((instance, error))
                     continue

@@ -13,7 +13,7 @@ from crosslight.standards.dicom.web import accept
 from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from node.holdings import StoredObject
-from node.serve.context import ServeContext
+from node.serve.context import ServeContext, share_at
 from node.serve.opened_objects import Rendition
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.representations import Prepared, prepare, syntaxes_of
@@ -49,7 +49,9 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
             act.gave(0, "instances")
             return same
         related = _form(ranges, objects)
-        async with prepare(serve, objects, lambda syntaxes: _syntax(ranges, syntaxes, related)) as prepared:
+        async with prepare(
+            serve, objects, lambda syntaxes: _syntax(ranges, syntaxes, related), share_at(request)
+        ) as prepared:
             if not prepared.sources:
                 raise prepared.refused[0][1]
             if related:

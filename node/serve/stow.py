@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from crosslight.runtime.audit import Act
 from crosslight.runtime.http import CALLER, timely_chunks
+from crosslight.runtime.shares import share_of
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.web import json
 from crosslight.standards.dicom.web.accept import DICOM
@@ -37,7 +38,7 @@ from crosslight.standards.problem import (
 )
 from node.holdings import IngestResult, Received, Staging
 from node.serve.bounded_child import study_of_file
-from node.serve.context import ServeContext
+from node.serve.context import ServeContext, share_at
 from node.serve.qido import uids_of
 
 #: Failure Reason (0008,1197) of PS3.18 Table I.2-2 where the archive's own status says nothing better.
@@ -90,6 +91,7 @@ class _Receiver:
         self._tasks: list[asyncio.Task[Fate]] = []
         self._open: _Part | None = None
         caller = request[CALLER]
+        self._share = share_of(caller)
         sender = caller.principal.subject or caller.principal.organisation
         self._received = Received(road="stow", peer=sender, correlation=caller.correlation)
 
@@ -214,7 +216,7 @@ class _Receiver:
     async def _of_the_study(self, staged: Staging, fate: Fate) -> bool:
         """Whether the instance belongs to the study of the URL (10.5.1: it shall)."""
         try:
-            study_uid = await self._serve.bounded(study_of_file, staged.path)
+            study_uid = await self._serve.bounded(self._share, study_of_file, staged.path)
         except PeerError:
             fate.reason = CANNOT_UNDERSTAND
             return False
@@ -250,7 +252,10 @@ def _judged(fate: Fate, result: IngestResult) -> Fate:
 async def store(serve: ServeContext, request: web.Request) -> web.Response:
     """Store the instances of a request; every one has its own fate in the answer."""
     study = uids_of(request)[0]
-    async with serve.release.act(request, "store", (study,) if study else (), "dicomweb") as act:
+    async with (
+        serve.storing.turn(share_at(request)),
+        serve.release.act(request, "store", (study,) if study else (), "dicomweb") as act,
+    ):
         fates, problem = await _Receiver(serve, request, study).run()
         if not fates:
             raise problem or Malformed("The request holds no instance.", why="PS3.18 10.5.1.")

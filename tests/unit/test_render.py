@@ -127,6 +127,8 @@ def test_colour_and_palette() -> None:
 def test_viewport_crop_flip_and_aspect() -> None:
     wide = RenderOptions(media="image/png", width=64, height=32)
     assert picture(ramp(), wide).shape == (32, 32)  # proportions are kept
+    huge = RenderOptions(media="image/png", width=8192, height=8192)
+    assert picture(ramp(), huge).shape == (2048, 2048)  # made no larger: nothing more would be seen
     crop = RenderOptions(media="image/png", crop=(4, 0, 4, 2))
     assert np.array_equal(picture(ramp(), crop), np.arange(256).reshape(16, 16)[0:2, 4:8])
     flip = RenderOptions(media="image/png", crop=(0, 0, -16, -16))

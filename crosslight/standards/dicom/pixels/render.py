@@ -32,6 +32,7 @@ from crosslight.standards.study import whole_number
 
 Grey = npt.NDArray[np.float64]
 VOI_FUNCTIONS = ("linear", "linear-exact", "sigmoid")  # PS3.18 8.3.5.1.4
+MOST_SCALED_UP = 1 << 22  # pixels: what is not in a picture costs time and shows nothing
 MEDIA_TYPES = {"image/jpeg": "JPEG", "image/png": "PNG"}
 
 
@@ -325,7 +326,10 @@ def _square(image: Image.Image, ds: pydicom.Dataset) -> Image.Image:
 
 
 def _fit(image: Image.Image, options: RenderOptions) -> Image.Image:
-    """Crop, flip, then scale into the viewport with the picture's own proportions (8.3.5.1.3)."""
+    """Crop, flip, then scale into the viewport with the picture's own proportions (8.3.5.1.3).
+
+    A small picture is made no larger than :data:`MOST_SCALED_UP` pixels: whoever shows it can do the rest.
+    """
     if options.crop is not None:
         sx, sy, sw, sh = options.crop
         wide, high = abs(sw) or image.width - sx, abs(sh) or image.height - sy
@@ -345,6 +349,8 @@ def _fit(image: Image.Image, options: RenderOptions) -> Image.Image:
     if not options.width:
         return image
     scale = min(options.width / image.width, options.height / image.height)
+    if scale > 1:
+        scale = min(scale, max(1.0, math.sqrt(MOST_SCALED_UP / (image.width * image.height))))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
