@@ -16,6 +16,7 @@ from crosslight import __version__
 from crosslight.runtime.audit.command import asked, audit_options
 from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.log import setup_logging
+from crosslight.runtime.operators import operator_option
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console
@@ -35,6 +36,7 @@ console = make_console()
     envvar="CROSSLIGHT_NODE_DIR",
     help="The node's folder (default: here, or $CROSSLIGHT_NODE_DIR).",
 )
+@operator_option
 @click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context, folder: Path) -> None:

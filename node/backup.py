@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from crosslight.runtime.audit import About, AuditLog
+from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.files import PRIVATE_FOLDER, private_folder
+from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import ConfigError
@@ -88,7 +91,21 @@ async def restore(
         )
     finally:
         await db.close()
+    await _audited(folder, seams, source, report)
     return report
+
+
+async def _audited(folder: Path, seams: Seams, source: Path, report: BackupReport) -> None:
+    """That it was restored, in the restored audit."""
+    db = seams.databases.embedded(folder / AUDIT)
+    try:
+        audit = AuditLog(db, seams.clock)
+        await audit.open()
+        about, by = About(query={"source": str(source)}), command_line(seams.ids)
+        async with audit.act(by, "admin", "restore", about, decision=AT_THE_MACHINE) as act:
+            act.done("partial" if report.faults else "ok", objects=report.objects - len(report.faults))
+    finally:
+        await db.close()
 
 
 def _take_files(source: Path, folder: Path, vault: Vault, progress: Progress | None) -> BackupReport:

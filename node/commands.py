@@ -6,6 +6,7 @@ They meet in the database.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.audit.command import AuditQuery, print_audit
+from crosslight.runtime.caller import command_line
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.terminal import counted, printable
@@ -29,7 +31,7 @@ from node.archive.importer import files_below
 from node.archive.model import ImportReport
 from node.config import read_config, warnings_of
 from node.marks import Mark
-from node.offline import Offline, membership_in, opened, publications
+from node.offline import Offline, at_the_machine, membership_in, opened, publications
 from node.parts import rules_of
 from node.printing import (
     bin_lines,
@@ -70,9 +72,16 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
         total = await node.seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
             task = bar.add_task("Importing", total=total)
-            report = await node.archive.import_paths(
-                paths, lambda so_far: bar.update(task, completed=so_far.files)
-            )
+            named = [str(path) for path in paths[:SHOWN]]
+            async with await at_the_machine(node, "import", paths=named, given=len(paths)) as act:
+                report = await node.archive.import_paths(
+                    paths, lambda so_far: bar.update(task, completed=so_far.files)
+                )
+                act.done(
+                    stored=report.stored,
+                    duplicate=report.duplicates,
+                    refused=report.refused + report.conflicts,
+                )
     for path, remark in report.remarks:
         console.print(f"{printable(path)}: {remark}", markup=False, highlight=False, soft_wrap=True)
     console.print(
@@ -126,7 +135,7 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
 
 async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_run: bool) -> bool:
     """Make records anew; whether all that were named are here."""
-    async with opened(folder) as node:
+    async with opened(folder) as node, AsyncExitStack() as acts:
         if node.membership is None:
             raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.")
         store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
@@ -134,6 +143,10 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
         total = len(studies) or (await node.archive.status()).studies
         with _bar(console) as bar:
             task = bar.add_task("Reading again", total=total)
+            if not dry_run:
+                await acts.enter_async_context(
+                    await at_the_machine(node, "reread", given=len(studies) or total)
+                )
             outcome = await read_again(
                 node.archive,
                 store,
@@ -161,20 +174,29 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
 async def delete(folder: Path, study_uid: str, reason: str) -> int:
     """Put a study into the bin."""
     async with opened(folder) as node:
-        return await node.archive.delete(study_uid, reason)
+        async with await at_the_machine(node, "delete", study_uid, reason=reason) as act:
+            count = await node.archive.delete(study_uid, reason)
+            act.done(instances=count)
+        return count
 
 
 async def undelete(folder: Path, study_uid: str) -> int:
     """Take a study out of the bin."""
     async with opened(folder) as node:
-        return await node.archive.restore(study_uid)
+        async with await at_the_machine(node, "undelete", study_uid) as act:
+            count = await node.archive.restore(study_uid)
+            act.done(instances=count)
+        return count
 
 
 async def retry(folder: Path, study_uid: str) -> int:
     """Try parked studies again."""
     async with opened(folder) as node:
         rows = await _outbox(node)
-        return await rows.unpark(study_uid)
+        async with await at_the_machine(node, "retry", study_uid) as act:
+            count = await rows.unpark(study_uid)
+            act.done(studies=count)
+        return count
 
 
 async def _outbox(node: Offline) -> OutboxStore:
@@ -325,15 +347,18 @@ async def backup_node(
     async with opened(folder) as node:
         with _bar(console) as bar:
             task = bar.add_task("Backing up", total=None)
-            return await backups.backup(
-                folder,
-                node.archive,
-                node.audit_db,
-                target,
-                vault,
-                node.seams.workers,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            async with await at_the_machine(node, "backup", target=str(target)) as act:
+                report = await backups.backup(
+                    folder,
+                    node.archive,
+                    node.audit_db,
+                    target,
+                    vault,
+                    node.seams.workers,
+                    lambda done, total: bar.update(task, completed=done, total=total),
+                )
+                act.done("partial" if report.faults else "ok", objects=report.objects, copied=report.copied)
+    return report
 
 
 async def restore_node(
@@ -355,4 +380,4 @@ async def restore_node(
 async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as node:
-        await print_audit(node.audit, wanted, console)
+        await print_audit(node.audit, wanted, console, command_line(node.seams.ids))

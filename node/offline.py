@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
+from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import EmbeddedDb
+from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import Seams, system_seams
+from crosslight.standards.access import Action
 from node.archive.archive import Archive
 from node.config import NodeConfig, read_config
 from node.membership.membership import Membership, is_member, membership_of
@@ -60,6 +64,17 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
         await seams.workers.close()
         await db.close()
         await audit_db.close()
+
+
+async def at_the_machine(node: Offline, action: Action, study_uid: str = "", **query: Any) -> Act:
+    """An act of whoever is at this machine, to be done in its block; ``query``: what else is said of it."""
+    patients = await node.archive.patients_of(study_uid) if study_uid else ()
+    about = About(
+        patients=patients,
+        studies=(study_uid,) if study_uid else (),
+        query={name: value for name, value in query.items() if value},
+    )
+    return node.audit.act(command_line(node.seams.ids), "admin", action, about, decision=AT_THE_MACHINE)
 
 
 async def publications(node: Offline) -> PublishStore:

@@ -12,14 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crosslight.runtime.audit import About, Act
-from crosslight.runtime.caller import command_line
 from crosslight.runtime.terminal import counted, printable
-from crosslight.standards.access import Action, Decision
 from crosslight.standards.ids import checked_uid
-from node.offline import Offline, opened, publications
+from node.offline import at_the_machine, opened, publications
 
-AT_THE_MACHINE = Decision(True, "operator of the node")
 MAX_REASON_CHARS = 500
 
 
@@ -38,7 +34,7 @@ async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: C
             if row is None and mark is None:
                 unknown.append(study_uid)
                 continue
-            async with await _act(node, "withdraw", study_uid, reason):
+            async with await at_the_machine(node, "withdraw", study_uid, reason=reason):
                 await store.withdraw(study_uid, reason[:MAX_REASON_CHARS], node.seams.clock.now().timestamp())
             done += 1
     _say(console, done, "withdrawn", "was never here", unknown)
@@ -60,18 +56,11 @@ async def publish(folder: Path, studies: Sequence[str], console: Console) -> boo
             if row is None or row.state != "withdrawn":
                 unknown.append(study_uid)
                 continue
-            async with await _act(node, "publish", study_uid):
+            async with await at_the_machine(node, "publish", study_uid):
                 await store.publish_again(study_uid, node.seams.clock.now().timestamp())
             done += 1
     _say(console, done, "published again", "is not withdrawn", unknown)
     return not unknown
-
-
-async def _act(node: Offline, action: Action, study_uid: str, reason: str = "") -> Act:
-    """The act of whoever is at this machine."""
-    patients = await node.archive.patients_of(study_uid)
-    about = About(patients=patients, studies=(study_uid,), query={"reason": reason} if reason else {})
-    return node.audit.act(command_line(node.seams.ids), "admin", action, about, decision=AT_THE_MACHINE)
 
 
 def _say(console: Console, done: int, what: str, why_not: str, unknown: Sequence[str]) -> None:

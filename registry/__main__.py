@@ -16,6 +16,7 @@ from crosslight import __version__
 from crosslight.runtime.audit.command import asked, audit_options
 from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.log import setup_logging
+from crosslight.runtime.operators import operator_option
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
@@ -36,6 +37,7 @@ console = make_console()
     envvar="CROSSLIGHT_REGISTRY_DIR",
     help="The registry's folder (default: here, or $CROSSLIGHT_REGISTRY_DIR).",
 )
+@operator_option
 @click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context, folder: Path) -> None:

@@ -12,8 +12,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from crosslight.runtime.audit import About, AuditLog
+from crosslight.runtime.caller import command_line
 from crosslight.runtime.clock import instant
 from crosslight.runtime.files import PRIVATE_FOLDER, keep_private, private_file, private_folder
+from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError, OurError
 from registry.access.store import AccessStore
@@ -32,6 +35,18 @@ async def backup(folder: Path, target: Path, seams: Seams) -> None:
         OurError: when a database cannot be copied.
     """
     config = read_config(folder)
+    audit_db = seams.databases.open(config.database.audit_url, base=folder)
+    try:
+        audit = AuditLog(audit_db, seams.clock)
+        await audit.open()
+        about, by = About(query={"target": str(target)}), command_line(seams.ids)
+        async with audit.act(by, "admin", "backup", about, decision=AT_THE_MACHINE):
+            await _copied(folder, config, target, seams)
+    finally:
+        await audit_db.close()
+
+
+async def _copied(folder: Path, config: RegistryConfig, target: Path, seams: Seams) -> None:
     private_folder(target)
     os.chmod(target, PRIVATE_FOLDER)
     (target / COMPLETE).unlink(missing_ok=True)
@@ -98,13 +113,15 @@ async def _filled(source: Path, folder: Path, seams: Seams) -> str:
     if config.database.audit_url != config.database.url:
         await _load(seams, config.database.audit_url, folder, source / "audit")
     async with opened(folder) as offline:
-        access = AccessStore(offline.db, seams.clock, seams.ids)
-        await access.open()
-        await access.end_all()
-        await offline.members.store.end_invitations()
-        index = IndexStore(offline.db, offline.members, seams.clock, seams.ids)
-        await index.open()
-        return await index.new_incarnation()
+        about, by = About(query={"source": str(source)}), command_line(seams.ids)
+        async with offline.audit.act(by, "admin", "restore", about, decision=AT_THE_MACHINE):
+            access = AccessStore(offline.db, seams.clock, seams.ids)
+            await access.open()
+            await access.end_all()
+            await offline.members.store.end_invitations()
+            index = IndexStore(offline.db, offline.members, seams.clock, seams.ids)
+            await index.open()
+            return await index.new_incarnation()
 
 
 async def _dump(seams: Seams, url: str, folder: Path, target: Path) -> None:

@@ -210,4 +210,4 @@ async def issue_system(folder: Path, name: str, target: Path) -> SystemCertifica
 async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as offline:
-        await print_audit(offline.audit, wanted, console)
+        await print_audit(offline.audit, wanted, console, command_line(offline.ground.seams.ids))

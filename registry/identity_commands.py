@@ -7,17 +7,15 @@ Beside a running registry or without it, as the other commands: they meet in the
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from crosslight.runtime.command import run
+from crosslight.runtime.operators import person
 from crosslight.runtime.terminal import make_console
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ REASON = "Why; kept with the decision, shown in its history, and in the audit. N
 async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Officer]]:
     """The officer's room of the registry in ``folder``, and who is at the console."""
     from crosslight.runtime.caller import command_line
-    from crosslight.runtime.credentials import OPERATOR
     from registry.commands import opened
     from registry.officer.decisions import Officer
     from registry.parts import make_decisions, make_waists
@@ -40,18 +37,9 @@ async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Office
         ground = offline.ground
         waists = make_waists(ground, offline.members)
         await waists.open()
-        who = f"{_person()} (command line)"
-        caller = command_line(ground.seams.ids, replace(OPERATOR, name=f"command line: {_person()}"))
-        officer = Officer(caller=caller, face="admin", who=who)
+        caller = command_line(ground.seams.ids)
+        officer = Officer(caller=caller, face="admin", who=f"{person()} (command line)")
         yield make_decisions(ground, waists, offline.members), officer
-
-
-def _person() -> str:
-    """Who is at the console: their own login, also where they act as another user."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return "operator"
 
 
 def _print(lines: Iterable[Any]) -> None:

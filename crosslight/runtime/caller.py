@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.credentials import OPERATOR
+from crosslight.runtime.operators import operator
 from crosslight.standards.access import Principal
 
 
@@ -41,9 +41,9 @@ class Caller:
         return " ".join(part for part in (self.peer, self.via) if part)
 
 
-def command_line(ids: Ids, principal: Principal = OPERATOR) -> Caller:
-    """Whoever runs a command of this machine: its operator, unless another is named."""
-    return Caller(principal=principal, correlation=ids.uuid4().hex)
+def command_line(ids: Ids) -> Caller:
+    """Whoever runs a command of this machine."""
+    return Caller(principal=operator(), correlation=ids.uuid4().hex)
 
 
 def background(principal: Principal, ids: Ids, *, peer: str = "") -> Caller:

@@ -34,6 +34,7 @@ from whole_region import FILES, HOST, IDS, PACE, ROOT, until
 from crosslight.client.dimse import DimseClient
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.http import client_session
+from crosslight.runtime.operators import person
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.tls import client_context
@@ -351,8 +352,8 @@ async def test_a_study_is_withdrawn_and_published_again_by_command(outside: Outs
         assert f"{STUDY} is not withdrawn." in out.getvalue()
         acts = [act for act in await node.parts.ground.audit.search(study=STUDY) if act.face == "admin"]
         assert [(act.action, act.query, act.who.name) for act in acts] == [
-            ("publish", {}, "command line"),
-            ("withdraw", {"reason": "wrong side marked"}, "command line"),
+            ("publish", {}, f"command line: {person()}"),
+            ("withdraw", {"reason": "wrong side marked"}, f"command line: {person()}"),
         ]
         assert all(act.patients for act in acts)
 

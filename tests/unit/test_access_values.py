@@ -50,6 +50,13 @@ ELSEWHERE = {
     "withdraw",
     "exchange-token",
     "authenticate",
+    "undelete",
+    "import",
+    "retry",
+    "reread",
+    "backup",
+    "restore",
+    "expire",
 }
 
 

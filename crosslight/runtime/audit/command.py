@@ -10,9 +10,11 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.audit.printing import audit_csv, audit_lines, audit_table, parse_patient
 from crosslight.runtime.audit.query import Selection, moment
+from crosslight.runtime.caller import Caller
+from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.standards.access import Action
 
 
@@ -115,13 +117,29 @@ def asked(
     return AuditQuery(selection, "json" if as_json else "csv" if as_csv else "table", limit)
 
 
-async def print_audit(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
-    """Print what was asked for; a table that does not hold all says so, and how to go on."""
+async def print_audit(audit: AuditLog, wanted: AuditQuery, console: Console, by: Caller) -> None:
+    """Print what was asked for; a table that does not hold all says so, and how to go on.
+
+    That it was read, by whom and what was asked, is in the audit before a line of it is printed.
+    """
+    patient, study = wanted.selection.patient, wanted.selection.study
+    about = About(
+        patients=(patient,) if patient is not None else (),
+        studies=(study,) if study else (),
+        query=wanted.selection.plain() | {"form": wanted.form},
+    )
+    async with audit.act(by, "admin", "audit", about, decision=AT_THE_MACHINE, deferred=True) as act:
+        act.gave(await _printed(audit, wanted, console, act), "acts")
+
+
+async def _printed(audit: AuditLog, wanted: AuditQuery, console: Console, act: Act) -> int:
+    """Print, once the ``act`` of reading is committed; how many acts."""
     if wanted.form == "table":
-        await _table(audit, wanted, console)
-        return
-    first = True
-    async for page in audit.pages(wanted.selection):
+        return await _table(audit, wanted, console, act)
+    first, count = True, 0
+    async for page in audit.pages(wanted.selection):  # older ones each time: never its own act
+        await act.begin()
+        count += len(page)
         if wanted.form == "json":
             for line in audit_lines(page):
                 sys.stdout.buffer.write(line)
@@ -131,12 +149,14 @@ async def print_audit(audit: AuditLog, wanted: AuditQuery, console: Console) -> 
     if first and wanted.form == "csv":
         sys.stdout.write(audit_csv([], head=True))
     sys.stdout.flush()
+    return count
 
 
-async def _table(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
+async def _table(audit: AuditLog, wanted: AuditQuery, console: Console, act: Act) -> int:
     total = await audit.count(replace(wanted.selection, before=0))
     acts = await audit.select(wanted.selection, wanted.limit)
     left = await audit.count(replace(wanted.selection, before=acts[-1].seq)) if acts else 0
+    await act.begin()
     whole = not left and not wanted.selection.before
     title = f"{total:,} acts" if whole else f"{len(acts):,} of {total:,} acts"
     console.print(audit_table(acts, title))
@@ -148,3 +168,4 @@ async def _table(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    return len(acts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
+from typing import Any
 
 import orjson
 
@@ -55,6 +56,11 @@ class Selection:
     action: str = ""  # as it is named now
     decision: str = ""  # permit | deny
     before: int = 0  # seq: older acts only
+
+    def plain(self) -> dict[str, Any]:
+        """What is given, for the entry that says that the audit was read."""
+        said = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "patient"}
+        return {name: value for name, value in said.items() if value}
 
     def where(self) -> tuple[str, list[str | int]]:
         """The condition on ``audit_entry a``, and its parameters."""
