@@ -227,12 +227,21 @@ def readmit(folder: Path, ods_code: str) -> None:
 @click.option(
     "--hours", type=click.FloatRange(0.01, 48), default=12.0, show_default=True, help="How long it holds."
 )
+@click.option(
+    "--for", "member", default="", metavar="CODE", help="For this member's own node, not for the registry."
+)
 @click.pass_obj
-def token(folder: Path, role: str, user: str, organisation: str, hours: float) -> None:
-    """Print an access token for an app (FHIR, DICOMweb)."""
+def token(folder: Path, role: str, user: str, organisation: str, hours: float, member: str) -> None:
+    """Print an access token for an app (FHIR, DICOMweb).
+
+    It is for the registry, which exchanges it for one for a node (POST /token, RFC 8693).
+    """
     from registry import commands
 
-    print(run(commands.issue_token(folder, role=role, user=user, organisation=organisation, hours=hours)))
+    given = commands.issue_token(
+        folder, role=role, user=user, organisation=organisation, hours=hours, member=member
+    )
+    print(run(given))
 
 
 @main.command()

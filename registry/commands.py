@@ -20,6 +20,7 @@ from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
+from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, people_url, read_config
@@ -157,14 +158,24 @@ async def source(folder: Path, oid: str, *, name: str, repository_url: str, dico
 
 
 async def issue_token(
-    folder: Path, *, role: str, user: str, organisation: str = "", hours: float = TOKEN_HOURS
+    folder: Path,
+    *,
+    role: str,
+    user: str,
+    organisation: str = "",
+    hours: float = TOKEN_HOURS,
+    member: str = "",
 ) -> str:
     """An access token for an app or a person (D21), signed by the region's token key.
 
+    It is for the registry, or for the one member whose code is given.
+
     Raises:
-        Invalid: for a role that no token may carry.
+        Invalid: for a role that no token may carry, and for a member that there is not.
     """
     async with opened(folder) as offline:
+        if member and member not in {one.code for one in offline.members.all()}:
+            raise Invalid("There is no such member.", todo="See crosslight-registry members.", where=member)
         tokens = AccessTokens(
             offline.members.keys,
             offline.region,
@@ -173,8 +184,8 @@ async def issue_token(
             offline.ground.seams.ids,
         )
         principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
-        async with offline.members.acts.act(None, "issue-token", user, role=role):
-            return tokens.issue_access_token(principal, hours=hours)
+        async with offline.members.acts.act(None, "issue-token", user, role=role, audience=member):
+            return tokens.issue_access_token(principal, hours=hours, member=member)
 
 
 async def show_members(folder: Path, console: Console) -> None:

@@ -19,7 +19,8 @@ from crosslight.runtime.service_life import Life
 from crosslight.runtime.soap.endpoint import add_faults
 from crosslight.runtime.tls import watched
 from crosslight.standards.problem import CrosslightError
-from registry.access.authenticate import ListenerKind
+from registry.access.authenticate import EXCHANGE_AT, ListenerKind
+from registry.access.exchange import render_oauth_error
 from registry.config import addresses
 from registry.dicomweb import routes as dicomweb
 from registry.fhir.errors import render_error as render_fhir_error
@@ -53,6 +54,8 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
     if kind == "people":
         app.add_routes(access.routes())
         app.add_routes(Join(parts.members, parts.waists.index, addresses(config)).routes())
+    else:
+        app.add_routes(access.exchange.routes())
     return app
 
 
@@ -67,6 +70,7 @@ def face_application(
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_fhir_error)
     renderers.add("/dicomweb", render_problem)
+    renderers.add(EXCHANGE_AT, render_oauth_error)
     add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=ground.config.xds.sender_faults_400)
     middlewares = [
         compressed(),

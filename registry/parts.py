@@ -233,7 +233,7 @@ def make_retrieves(
 ) -> Retrieves:
     """What calls members. The enricher follows what changes in the index."""
     seams, config = ground.seams, ground.config
-    sessions = MemberSessions(config.gateway, seams.http, tls)
+    sessions = MemberSessions(config.gateway, seams.http, tls, signer.presenter)
     reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live, seams.workers)
     completion = Completion(
         waists.index,

@@ -9,6 +9,8 @@ from registry.config import read_config
 from simulations.layout import HOST
 from simulations.region import DemoRegion
 
+ROLES = ("integrator", "clinician")  # whose tokens are told; the region's are no good at a node
+
 
 def endpoints_of(region: DemoRegion) -> dict[str, Any]:
     """The endpoints file's content."""
@@ -38,7 +40,7 @@ def endpoints_of(region: DemoRegion) -> dict[str, Any]:
             "home_community_id": f"urn:oid:{affinity.home_community_id}",
         },
         "tls": {k: str(v) if v else None for k, v in tls.items()},
-        "tokens": {role: region.tokens.get(role) for role in ("integrator", "clinician")},
+        "tokens": {role: region.tokens.get(role) for role in ROLES},
         "accounts": [a.public() for a in region.accounts],
         "patients": region.ledger.listed(),
         "open": region.open_mode,
@@ -66,4 +68,5 @@ def _node_entry(region: DemoRegion, code: str) -> dict[str, Any]:
         "metrics": f"{base}/metrics",
         "repository_unique_id": state.member.repository_unique_id,
         "retrieve_location_uid": state.member.retrieve_location_uid,
+        "tokens": {role: region.node_tokens.get(code, {}).get(role) for role in ROLES},
     }

@@ -27,6 +27,7 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
             fhir=registry["fhir"],
             dicomweb=registry["dicomweb"],
             xds_registry=registry["xds_registry"],
+            token=endpoints["tokens"]["integrator"] or "",
         )
     ]
     for node in endpoints["nodes"]:
@@ -38,13 +39,10 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
                 dimse=node["dimse"],
                 aet=node["aet"],
                 calling_aet="DEMO",
+                token=node["tokens"]["integrator"] or "",
             )
         )
-    token = endpoints["tokens"]["integrator"] or ""
-    return [
-        replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token)
-        for t in all_targets
-    ]
+    return [replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"]) for t in all_targets]
 
 
 async def examine_all(wanted: list[Target]) -> list[tuple[str, list[Finding]]]:

@@ -50,7 +50,8 @@ class DemoRegion:
     on_change: Callable[[], Awaitable[None]] | None = None
     supervisor: Supervisor = field(init=False)
     ledger: ListedStudies = field(init=False)
-    tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)  # by role, for the registry
+    node_tokens: dict[str, dict[str, str]] = field(default_factory=dict)  # by member and role
     tokens_at: float = 0.0
     authorities: dict[str, str] = field(default_factory=dict)
     accounts: list[Account] = field(default_factory=list)
@@ -242,9 +243,16 @@ class DemoRegion:
             ("integrator", "demo-integrator", ""),
             ("clinician", clinician.user, clinician.organisation),
         ):
-            self.tokens[role] = await registry_commands.issue_token(
-                self.registry_folder, role=role, user=user, organisation=organisation, hours=TOKEN_HOURS
-            )
+            for audience in ("", *self.topology.codes):
+                given = await registry_commands.issue_token(
+                    self.registry_folder,
+                    role=role,
+                    user=user,
+                    organisation=organisation,
+                    hours=TOKEN_HOURS,
+                    member=audience,
+                )
+                (self.node_tokens.setdefault(audience, {}) if audience else self.tokens)[role] = given
 
     async def _ready(self, name: str, base: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -294,7 +302,9 @@ class DemoRegion:
     def node_dicomweb(self, code: str, role: str = "integrator") -> DicomwebClient:
         """DICOMweb of one node."""
         return DicomwebClient(
-            f"{self.node_base(code)}/dicomweb", tls=trusting(self.ca), token=self.tokens.get(role, "")
+            f"{self.node_base(code)}/dicomweb",
+            tls=trusting(self.ca),
+            token=self.node_tokens.get(code, {}).get(role, ""),
         )
 
     def region_dicomweb(self, role: str = "clinician") -> DicomwebClient:

@@ -22,7 +22,9 @@ from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import CALLER, ErrorRenderers, problems
 from crosslight.runtime.tls import client_context
+from registry.access.authenticate import EXCHANGE_AT
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
+from registry.access.exchange import render_oauth_error
 from registry.access.sessions import SESSION
 from registry.config import ListenConfig, addresses, people_url
 from registry.members.config import MembersConfig
@@ -116,7 +118,9 @@ class TestAccess:
 
     def _app(self, name: str) -> web.Application:
         middleware = self.access.authenticator.middleware("people" if name == "people" else "systems")
-        app = web.Application(middlewares=[problems(ErrorRenderers(), IDS), middleware])
+        renderers = ErrorRenderers()
+        renderers.add(EXCHANGE_AT, render_oauth_error)
+        app = web.Application(middlewares=[problems(renderers, IDS), middleware])
         routes = [
             web.get("/", self.who),
             web.get("/fhir/x", self.who),
@@ -124,7 +128,8 @@ class TestAccess:
             web.get("/slow", self.slow),
             web.get("/patients/{handle}/studies/{study}", self.who),
         ]
-        app.add_routes(routes + (self.access.routes() if name == "people" else []))
+        app.add_routes(routes)
+        app.add_routes(self.access.routes() if name == "people" else self.access.exchange.routes())
         return app
 
     async def who(self, request: web.Request) -> web.Response:

@@ -134,7 +134,7 @@ class Served:
                 await asyncio.sleep(0.01)
 
     def access(
-        self, principal: Principal = CLINICIAN, *, audience: str = HOME, ttl_s: int = 600
+        self, principal: Principal = CLINICIAN, *, audience: str = CODE, ttl_s: int = 600
     ) -> dict[str, str]:
         """Headers with an access token."""
         return {"Authorization": f"Bearer {self.signer.access(principal, audience=audience, ttl_s=ttl_s)}"}
@@ -146,8 +146,10 @@ class Served:
         holder: str = CODE,
         ttl_s: int = 300,
         correlation: str = "c-1",
+        presenter: str = "",
     ) -> dict[str, str]:
-        """Headers with a release token."""
+        """Headers with a release token, bound to the certificate with the thumbprint ``presenter``."""
+        self.signer.presenter = lambda: presenter
         token = self.signer.release(
             principal, holder=holder, patient="p", studies=studies, correlation=correlation, ttl_s=ttl_s
         )

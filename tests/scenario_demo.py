@@ -72,9 +72,10 @@ class Told:
         value = self.content["tls"][name]
         return Path(value) if value else None
 
-    def token(self, role: str) -> str:
-        """A token, '' in the open demo."""
-        return self.content["tokens"][role] or ""
+    def token(self, role: str, at: str = "") -> str:
+        """A token for the registry, or for the member ``at``; '' in the open demo."""
+        told = self.node(at) if at else self.content
+        return told["tokens"][role] or ""
 
     def traveller(self) -> dict[str, Any]:
         """The first patient with studies at three members or more who is not disputed."""
@@ -106,8 +107,9 @@ class Told:
 
     def dicomweb(self, base: str = "", role: str = "clinician") -> DicomwebClient:
         """The region's DICOMweb root, or the one given."""
+        at = next((n["code"] for n in self.content["nodes"] if n["dicomweb"] == base), "")
         return DicomwebClient(
-            base or self.registry["dicomweb"], tls=trusting(self.path("ca")), token=self.token(role)
+            base or self.registry["dicomweb"], tls=trusting(self.path("ca")), token=self.token(role, at)
         )
 
     def xds(self) -> XdsClient:

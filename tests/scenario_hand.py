@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import dicom_objects as make
@@ -61,6 +62,18 @@ def save(folder: Path, datasets: Sequence[Dataset]) -> Path:
 
 
 @dataclass
+class OnDemand(dict[str, str]):
+    """Tokens by role, each asked for when it is first wanted."""
+
+    def __init__(self, ask: Callable[[str], str]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, role: str) -> str:
+        self[role] = self._ask(role)
+        return self[role]
+
+
 class Hand:
     """What two people have made. Folders may be replaced: a restored side lies in a new one."""
 
@@ -151,22 +164,18 @@ class Hand:
         """A side's people listener."""
         return f"https://{HOST}:{self.base if name == 'registry' else self.node_base(name)}"
 
+    def token(self, *more: str) -> str:
+        """What ``crosslight-registry token`` prints for a role, which comes last."""
+        *audience, role = more
+        user, of = ("app", "") if role == "integrator" else ("dr-hand", next(iter(self.roads)))
+        asked = ("token", "--role", role, "--user", user, "--organisation", of, *audience)
+        return self.command("registry", *asked).output.strip().splitlines()[-1]
+
     def told(self) -> Told:
         """Addresses and credentials, as an operator hands them out."""
         if self._told is None:
             client = self.folder / "client"
             self.command("registry", "system", "consumer", str(client))
-            words = {"integrator": ("app", ""), "clinician": ("dr-hand", next(iter(self.roads)))}
-            tokens = {
-                role: (
-                    self.command(
-                        "registry", "token", "--role", role, "--user", user, "--organisation", organisation
-                    )
-                    .output.strip()
-                    .splitlines()[-1]
-                )
-                for role, (user, organisation) in words.items()
-            }
             base, systems = self.url("registry"), f"https://{HOST}:{self.base + 3}"
             national = {"system": NHS_NUMBER_SYSTEM, "oid": NHS_NUMBER_OID, "value": ""}
             self._told = Told(
@@ -178,7 +187,12 @@ class Hand:
                         "xds_registry": f"{systems}/xds/registry",
                     },
                     "nodes": [
-                        {"code": c, "base": self.url(c), "dicomweb": f"{self.url(c)}/dicomweb"}
+                        {
+                            "code": c,
+                            "base": self.url(c),
+                            "dicomweb": f"{self.url(c)}/dicomweb",
+                            "tokens": OnDemand(partial(self.token, "--for", c)),
+                        }
                         for c in self.roads
                     ],
                     "tls": {
@@ -186,7 +200,7 @@ class Hand:
                         "client_cert": client / "consumer.pem",
                         "client_key": client / "consumer.key",
                     },
-                    "tokens": tokens,
+                    "tokens": OnDemand(self.token),
                     "patients": [{"identifiers": [national], "disputed": False, "studies": []}],
                     "affinity_domain": {"patient_authority": NHS_NUMBER_OID},
                     "open": False,

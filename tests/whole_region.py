@@ -23,6 +23,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import client_session
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.tls import client_context
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import NHS_NUMBER_OID
 from crosslight.standards.membership import RegistryAddresses
@@ -192,7 +193,9 @@ class Whole:
             return text
 
 
-def _registry_values(ports: list[int], database: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _registry_values(
+    ports: list[int], database: str, facts: Mapping[str, Any], open_mode: bool
+) -> dict[str, Any]:
     return {
         "region": {
             "name": "Test region",
@@ -209,7 +212,7 @@ def _registry_values(ports: list[int], database: str, facts: Mapping[str, Any]) 
             "grpc_port": ports[1],
             "mllp_port": ports[2],
             "systems_port": ports[3],
-            "open": True,
+            "open": open_mode,
         },
         "database": {"url": database} if database else {},
         "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5},
@@ -230,6 +233,7 @@ async def whole_region(
     pace: Mapping[str, Any] = PACE,
     serve: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    secured: bool = False,
 ) -> AsyncIterator[Whole]:
     """A registry and a node for each code of ``roads`` (code -> grpc | soap).
 
@@ -239,15 +243,18 @@ async def whole_region(
         clock: Everybody's. clocks: A node's own.
         serve: The nodes' [serve].
         facts: More of the registry's [region].
+        secured: With TLS and authentication; then ``http`` trusts the region and shows no credentials.
     """
-    init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database, facts or {}))
+    values = _registry_values(free_ports(4), database, facts or {}, not secured)
+    init_registry(folder / "registry", FILES, IDS, values)
     async with AsyncExitStack() as stack:
         registry = RegistryApp(
             folder / "registry", read_registry_config(folder / "registry"), system_seams(clock=clock)
         )
         stack.push_async_callback(registry.stop)
         await registry.start()
-        http = await stack.enter_async_context(client_session())
+        tls = client_context(registry.members.ca.bundle) if secured else None
+        http = await stack.enter_async_context(client_session(tls))
         region = Whole(registry, http)
         for code, road in roads.items():
             home = await _node(
@@ -260,6 +267,7 @@ async def whole_region(
                 (clocks or {}).get(code, clock),
                 pace,
                 serve,
+                secured,
             )
             stack.push_async_callback(home.app.stop)
             region.homes[code] = home
@@ -281,6 +289,7 @@ async def _node(
     clock: Clock | None,
     pace: Mapping[str, Any],
     serve: Mapping[str, Any] | None,
+    secured: bool,
 ) -> Home:
     registry = region.registry
     people, systems = free_ports(2)
@@ -290,7 +299,7 @@ async def _node(
             "public_host": HOST,
             "people_port": people,
             "systems_port": systems,
-            "open": True,
+            "open": not secured,
         },
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0, **({"site_zone": zone} if zone else {})},

@@ -21,6 +21,7 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.refusals import Noted, noted_nowhere
+from crosslight.runtime.tls import thumbprint
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.problem import (
     CrosslightError,
@@ -292,6 +293,14 @@ def peer_certificate(request: web.Request) -> dict[str, Any] | None:
     tls = transport.get_extra_info("ssl_object") if transport is not None else None
     certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
     return certificate or None
+
+
+def peer_thumbprint(request: web.Request) -> str:
+    """The thumbprint of the client certificate of a mutual TLS request (RFC 8705 3.1); '' without one."""
+    transport = request.transport
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    der: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+    return thumbprint(der) if der else ""
 
 
 def client_session(

@@ -13,6 +13,7 @@ import re
 import ssl
 import sys
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -102,6 +103,11 @@ def spki_pin(certificate: x509.Certificate) -> str:
     """The pin of a certificate's key: SHA-256 of its SubjectPublicKeyInfo, in hex (RFC 7469 2.4's input)."""
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(key).hexdigest()
+
+
+def thumbprint(der: bytes) -> str:
+    """The ``x5t#S256`` of a certificate: base64url of the SHA-256 of its DER, unpadded (RFC 8705 3.1)."""
+    return urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
 
 
 def pem_blocks(data: bytes) -> tuple[bytes, bytes]:
@@ -246,6 +252,7 @@ class Credentials:
         self._generation = 0
         self._lock = threading.Lock()
         self._seen = self._stamp()
+        self._thumbprint = ""
 
     def _stamp(self) -> tuple[tuple[int, int], ...]:
         stats = [path.stat() for path in (self.cert, self.key, self.ca)]
@@ -274,7 +281,7 @@ class Credentials:
             _load(context, self.cert, self.key, self.ca if context.verify_mode == ssl.CERT_REQUIRED else None)
         with self._lock:
             self._generation += 1
-        self._seen = stamp
+        self._seen, self._thumbprint = stamp, ""
         log.info("certificates loaded", file=self.cert.name, expires=self.expires().isoformat())
 
     def reload_if_changed(self) -> bool:
@@ -296,6 +303,13 @@ class Credentials:
     def leaf(self) -> x509.Certificate:
         """Our own certificate."""
         return x509.load_pem_x509_certificates(self.cert.read_bytes())[0]
+
+    @property
+    def thumbprint(self) -> str:
+        """Of the certificate that the contexts show: with :func:`thumbprint`, what it is known by."""
+        if not self._thumbprint:
+            self._thumbprint = thumbprint(self.leaf().public_bytes(Encoding.DER))
+        return self._thumbprint
 
     def expires(self) -> datetime:
         """When our own certificate ends."""

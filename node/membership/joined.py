@@ -110,7 +110,9 @@ class Joined:
         from node.serve.authenticate import Authenticator
 
         state = self.state
-        verifier = TokenVerifier(state.region.home_community_id, clock, state.jwks)
+        verifier = TokenVerifier(
+            state.region.home_community_id, clock, state.jwks, lambda: state.withdrawn_tokens
+        )
         state.on_change(lambda: verifier.replace_keys(state.jwks))
         gate = Authenticator(
             verifier,

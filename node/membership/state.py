@@ -129,6 +129,11 @@ class RegionState:
         """Whether the member with this code is suspended, as far as is known here."""
         return self.directory is not None and code in self.directory.suspended
 
+    @property
+    def withdrawn_tokens(self) -> frozenset[str]:
+        """The ids of tokens that were ended before their time, as far as is known here."""
+        return self.directory.withdrawn_tokens if self.directory is not None else frozenset()
+
     def accept_directory(self, token: str, now: datetime) -> DirectoryDocument:
         """Verify and keep a directory that the registry sent.
 

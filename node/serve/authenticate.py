@@ -1,10 +1,10 @@
 """Who calls a node: the middleware of its two listeners (D21).
 
-*people*: a bearer access token. *systems*: the identity of the client certificate; the gateway shows a
-    release token for whoever stands behind it, a registered system acts as itself or for the person in an
-    access token. The region's signed directory is asked at each request about whoever shows a certificate,
-    and what is open is cut when its answer changes (ADR 0035). In open mode certificates are not asked for,
-    and a caller without a bearer token is the principal ``open``.
+*people*: a bearer access token for this member. *systems*: the identity of the client certificate; the
+    gateway shows a release token, bound to its certificate, for whoever stands behind it; a registered system
+    acts as itself or for the person in an access token. The region's signed directory is asked at each
+    request about whoever shows a certificate, and what is open is cut when its answer changes (ADR 0035). In
+    open mode certificates are not asked for, and a caller without a bearer token is the principal ``open``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from joserfc.jws import extract_compact
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
-from crosslight.runtime.http import Handler, admit, peer_certificate
+from crosslight.runtime.http import Handler, admit, peer_certificate, peer_thumbprint
 from crosslight.runtime.peers import LivePeers, PeerCertificate, Standing, check_peer, tls_peer
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.tokens import Kind, TokenVerifier
@@ -91,7 +91,7 @@ class Authenticator(Gate):
         verifier: Of tokens, by the region's public keys.
         region: Its word about whoever shows a certificate.
         clock: By which certificates end.
-        code: This node's organisation code: the audience of release tokens.
+        code: This node's organisation code, the audience of its tokens; '' before joining.
         stale: Whether the region's word is too old to let anybody in by it alone.
         open_mode: As of :class:`Gate`.
         protected: As of :class:`Gate`.
@@ -129,28 +129,37 @@ class Authenticator(Gate):
                 raise Unauthenticated(
                     "A release token is not accepted here.", why="It is for the region's gateway."
                 )
-            return self._released(token, identity)
+            return self._released(token, identity, self._presenter(request))
         if identity is not None and identity.kind != "system":
             raise Unauthenticated(
                 "An access token is not accepted here.", todo="Exchange it for a release token."
             )
-        home = self._region.community
-        if not home:
-            raise Unauthenticated("This node has not joined its region yet.")
-        claims = self._verifier.verify(token, kind="access", audience=home)
+        claims = self._verifier.verify(
+            token, kind="access", audience=self._audience(), presenter=self._presenter(request)
+        )
         return Grant(principal=claims.principal, kind="access", via=_via(identity))
 
     def advice(self, listener: ListenerKind) -> str:
         """As :meth:`Gate.advice`."""
         if listener == "people":
-            return "The region's operator issues bearer tokens (crosslight-registry token)."
+            return (
+                "A token of the region's registry is exchanged there for one for this node (POST /token); its"
+                " operator issues them (crosslight-registry token)."
+            )
         return "The region's operator issues client certificates (crosslight-registry system)."
 
-    def _released(self, token: str, identity: Identity | None) -> Grant:
+    def _audience(self) -> str:
         code = self._code()
         if not code:
             raise Unauthenticated("This node has not joined its region yet.")
-        claims = self._verifier.verify(token, kind="release", audience=code)
+        return code
+
+    def _presenter(self, request: web.Request) -> str | None:
+        """The certificate that a token must be bound to; None where nobody is asked for one."""
+        return None if self._open else peer_thumbprint(request)
+
+    def _released(self, token: str, identity: Identity | None, presenter: str | None) -> Grant:
+        claims = self._verifier.verify(token, kind="release", audience=self._audience(), presenter=presenter)
         return Grant(
             principal=claims.principal,
             kind="release",

@@ -19,6 +19,7 @@ from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.demo_idp import BANNER, PREFIX, DemoProvider, OwnClient
+from registry.access.exchange import TokenExchange
 from registry.access.oidc import OidcClient, provider_context
 from registry.access.pages import page
 from registry.access.sessions import Sessions
@@ -64,7 +65,12 @@ class Access:
         self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files, seams.ids)
         self.store = AccessStore(db, clock, ids)
         self.sessions = Sessions(self.store, config, clock, ids)
-        self.tokens = AccessTokens(members.keys, members.region, config, clock, ids)
+        self.tokens = AccessTokens(
+            members.keys, members.region, config, clock, ids, presenter=members.own.presenter
+        )
+        self.exchange = TokenExchange(
+            self.tokens, members, audit, clock, base, life_s=config.exchanged_token_minutes * 60
+        )
         self.authenticator = Authenticator(
             members, self.tokens, self.sessions, clock, open_mode=members.open_mode
         )
@@ -135,7 +141,7 @@ class Access:
         Raises:
             ConfigError: if the client secret cannot be read.
         """
-        routes = self.tokens.routes()
+        routes = [*self.tokens.routes(), *self.exchange.routes(), *self.exchange.metadata_routes()]
         oidc = self._oidc()
         # without TLS a browser keeps no __Host- cookie, and nobody needs to sign in
         if self._members.open_mode:

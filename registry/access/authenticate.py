@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
-from crosslight.runtime.http import Handler, admit, peer_certificate, refuse
+from crosslight.runtime.http import Handler, admit, peer_certificate, peer_thumbprint, refuse
 from crosslight.runtime.peers import named_peer, tls_peer
 from crosslight.runtime.tls import Identity
 from crosslight.standards.access import OPEN, Principal
@@ -43,8 +43,10 @@ PUBLIC = (
     "/favicon.ico",
     "/fhir/metadata",
 )
+#: Where a token is exchanged for another: on the people listener the token itself is all the credentials.
+EXCHANGE_AT = "/token"
 #: Where a browser without a session gets an answer, not the sign-in page.
-SERVICES = ("/fhir", "/dicomweb", "/xds", "/rad69")
+SERVICES = ("/fhir", "/dicomweb", "/xds", "/rad69", EXCHANGE_AT)
 MEMBER_HEADER = "Crosslight-Member"
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 _MAX_TOKEN_CHARS = 16384
@@ -76,7 +78,7 @@ class Authenticator:
 
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if not self.is_public(request):
+            if not self.is_public(request) and not (listener == "people" and request.path == EXCHANGE_AT):
                 try:
                     await self.authenticate(request, listener)
                 except Unauthenticated as error:
@@ -146,7 +148,7 @@ class Authenticator:
         self._members.peers.connection(peer, request.transport)
         identity = peer.identity
         if token is not None and identity.kind == "system":
-            return self._tokens.principal(token), subject_of(identity)
+            return self._tokens.principal(token, peer_thumbprint(request)), subject_of(identity)
         if token is not None:
             raise Unauthenticated("An access token is not accepted beside this certificate.")
         if identity.kind != "member":

@@ -66,6 +66,9 @@ class AccessConfig:
     )
     session_hours: float = setting(10.0, "A session ends after so long in any case.", low=0.001, high=72)
     token_hours: float = setting(12.0, "Life of an access token for an app.", low=0.001, high=48)
+    exchanged_token_minutes: float = setting(
+        15.0, "Life of a token for one member that an app gets for its own.", low=0.05, high=60
+    )
     failures_per_account: int = setting(
         5, "Failed sign-ins with one name before it must wait.", low=1, high=1000
     )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import orjson
 from aiohttp import web
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.runtime.tokens import (
+    Claims,
+    TokenSigner,
+    TokenVerifier,
+    nobody_presents,
+    none_withdrawn,
+)
 from crosslight.standards.access import PURPOSES, ROLES, Principal
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
@@ -18,16 +26,34 @@ NOT_FOR_PEOPLE = frozenset({"member", "gateway", "open"})
 
 
 class AccessTokens:
-    """Signs and verifies; ``keys`` must be open."""
+    """Signs and verifies; ``keys`` must be open.
 
-    def __init__(self, keys: TokenKeys, region: Region, config: AccessConfig, clock: Clock, ids: Ids) -> None:
+    Args:
+        keys, region, config, clock, ids: What tokens are made of.
+        presenter: The thumbprint of the certificate that the gateway shows to members now.
+        withdrawn: The ids of tokens that were ended before their time.
+    """
+
+    def __init__(
+        self,
+        keys: TokenKeys,
+        region: Region,
+        config: AccessConfig,
+        clock: Clock,
+        ids: Ids,
+        *,
+        presenter: Callable[[], str] = nobody_presents,
+        withdrawn: Callable[[], Collection[str]] = none_withdrawn,
+    ) -> None:
         self._keys, self._config = keys, config
         self._audience = region.home_community_id
-        self.signer = TokenSigner(keys.signing, region.home_community_id, clock, ids)
-        self.verifier = TokenVerifier(region.home_community_id, clock, keys.jwks())
+        self.signer = TokenSigner(keys.signing, region.home_community_id, clock, ids, presenter)
+        self.verifier = TokenVerifier(region.home_community_id, clock, keys.jwks(), withdrawn)
 
-    def issue_access_token(self, principal: Principal, *, hours: float | None = None) -> str:
-        """A token for an app, good at the registry and at every member.
+    def issue_access_token(
+        self, principal: Principal, *, hours: float | None = None, member: str = ""
+    ) -> str:
+        """A token for an app, good at the registry, or at the one member whose code is given.
 
         Raises:
             Invalid: for roles that are none, or that no token gives.
@@ -36,16 +62,26 @@ class AccessTokens:
         if wrong or principal.purpose not in PURPOSES:
             raise Invalid("No token is given for this.", where=", ".join(wrong) or principal.purpose)
         return self.signer.access(
-            principal, audience=self._audience, ttl_s=int((hours or self._config.token_hours) * 3600)
+            principal,
+            audience=member or self._audience,
+            ttl_s=int((hours or self._config.token_hours) * 3600),
         )
 
-    def principal(self, token: str) -> Principal:
-        """Who an access token speaks for.
+    def claims(self, token: str, presenter: str = "") -> Claims:
+        """What an access token for the registry says.
+
+        Args:
+            token: As it came.
+            presenter: The thumbprint of the certificate that the caller showed, '' for none.
 
         Raises:
             Unauthenticated: if it does not hold.
         """
-        return self.verifier.verify(token, kind="access", audience=self._audience).principal
+        return self.verifier.verify(token, kind="access", audience=self._audience, presenter=presenter)
+
+    def principal(self, token: str, presenter: str = "") -> Principal:
+        """Who an access token speaks for; as :meth:`claims`."""
+        return self.claims(token, presenter).principal
 
     def routes(self) -> list[web.RouteDef]:
         """The public keys, for whoever verifies."""

@@ -75,6 +75,10 @@ class OwnCertificates:
         self.people = Credentials(people, people, self._ca.bundle)
         self.gateway = Credentials(gateway, gateway, self._ca.bundle)
 
+    def presenter(self) -> str:
+        """The thumbprint of the certificate that members see when they are called; '' where they see none."""
+        return self.gateway.thumbprint if self.gateway is not None else ""
+
     def _ensure(self, name: str, identity: Identity | None) -> bool:
         path = self._folder / name
         if path.exists() and self._serves(path, identity):

@@ -5,12 +5,14 @@ They are pooled, over mutual TLS, and expect the member's own identity in the ha
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 
 from aiohttp import ClientSession
 
 from crosslight.runtime.seams import Http
+from crosslight.runtime.tokens import nobody_presents
 from crosslight.standards.ids import MemberId
 from registry.members.model import Member
 from registry.reach.config import ReachConfig
@@ -23,6 +25,8 @@ class MemberSessions:
         config: Timeouts and limits.
         http: Makes sessions.
         tls: The TLS context for a member (it expects that member's certificate); None on plain links.
+        presenter: The thumbprint of the certificate that those contexts show now. Release tokens are bound to
+            it, so that a renewed one needs new connections: what runs on the old ones goes on.
     """
 
     def __init__(
@@ -30,30 +34,50 @@ class MemberSessions:
         config: ReachConfig,
         http: Http,
         tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None,
+        presenter: Callable[[], str] = nobody_presents,
     ) -> None:
-        self._config, self._http, self._tls = config, http, tls
-        self._sessions: dict[MemberId, tuple[str, ClientSession]] = {}
+        self._config, self._http, self._tls, self._presenter = config, http, tls, presenter
+        self._sessions: dict[MemberId, tuple[tuple[str, str], ClientSession]] = {}
+        self._before: dict[MemberId, ClientSession] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     def __call__(self, member: Member) -> ClientSession:
-        """The member's session; a new one when its code, and so the identity expected of it, has changed."""
-        code, session = self._sessions.get(member.id, ("", None))
-        if session is None or session.closed or code != member.code:
+        """The member's session.
+
+        A new one when its code, and so the identity expected of it, or our own certificate has changed.
+        """
+        ends = (member.code, self._presenter())
+        known, session = self._sessions.get(member.id, (ends, None))
+        if session is not None and known != ends and not session.closed:
+            self._retire(member.id, session)
+        if session is None or session.closed or known != ends:
             session = self._http.client(
                 self._tls(member),
                 connect_timeout_s=self._config.connect_timeout_s,
                 read_timeout_s=self._config.stall_timeout_s,
                 limit=0,  # MemberLanes bounds them: who waits must not seem to wait for the member
             )
-            self._sessions[member.id] = (member.code, session)
+            self._sessions[member.id] = (ends, session)
         return session
+
+    def _retire(self, member: MemberId, session: ClientSession) -> None:
+        """Let what still runs on an old session go on, until the next is retired, days later."""
+        older, self._before[member] = self._before.get(member), session
+        if older is not None:
+            self._closing.add(task := asyncio.ensure_future(older.close()))
+            task.add_done_callback(self._closing.discard)
 
     async def drop(self, member: MemberId) -> None:
         """Close what is open to a member."""
-        _, session = self._sessions.pop(member, ("", None))
-        if session is not None:
-            await session.close()
+        ended = [self._before.pop(member, None)]
+        if member in self._sessions:
+            ended.append(self._sessions.pop(member)[1])
+        for session in ended:
+            if session is not None:
+                await session.close()
 
     async def close(self) -> None:
         """Close the sessions to all members."""
-        for member in list(self._sessions):
+        for member in {*self._sessions, *self._before}:
             await self.drop(member)
+        await asyncio.gather(*self._closing)

@@ -35,7 +35,7 @@ from node_serving import (
 from crosslight.runtime.audit import AuditEntry, AuditLog, Outcome
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import CORRELATION, admit, client_session
-from crosslight.runtime.tls import Identity, client_context, server_context
+from crosslight.runtime.tls import Credentials, Identity, client_context, server_context
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Action, Decision, Face, Principal
 from crosslight.standards.ids import Oid
@@ -132,7 +132,7 @@ ATTACKS: dict[str, tuple[Headers, int]] = {
     "of another key": (foreign, 401),
     "without signature": (unsigned, 401),
     "of another algorithm": (symmetric, 401),
-    "an access token for this holder": (lambda n: n.access(audience=CODE), 401),
+    "an access token for the registry": (lambda n: n.access(audience=HOME), 401),
     "for a porter": (
         lambda n: n.release(STUDY, principal=Principal(subject="p", roles=frozenset({"porter"}))),
         403,
@@ -203,7 +203,7 @@ async def test_access_tokens_open_what_the_table_says(
     for path in WAYS_OUT:
         searching = path in ("/studies", "/series", "/instances") or path.endswith(("/series", "/instances"))
         assert await status(people, path, headers) == (search if searching else retrieve), path
-    assert await status(people, "/studies", people.access(principal, audience=CODE)) == 401
+    assert await status(people, "/studies", people.access(principal, audience=HOME)) == 401
     assert await status(people, "/studies", people.access(principal, ttl_s=-600)) == 401
 
 
@@ -305,6 +305,11 @@ class Authority:
         self.ca.write_pair(pair, None, ("127.0.0.1",), timedelta(days=1))
         return server_context(pair, pair, client_ca=self.ca.bundle)
 
+    def thumbprint(self, kind: str, name: str = "") -> str:
+        """Of the certificate that :meth:`client` made last for this holder."""
+        pair = self.folder / f"{kind}{name}.pem"
+        return Credentials(pair, pair, self.ca.bundle).thumbprint
+
     def client(self, kind: Any, name: str = "", *, trust: Path | None = None) -> ssl.SSLContext:
         pair = self.folder / f"{kind}{name}.pem"
         self.ca.write_pair(pair, Identity(kind, name, self.community), (), timedelta(days=1))
@@ -332,16 +337,26 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
             region.client("system", "PACS"),
         )
         node.hears()
+        ours, theirs = region.thumbprint("gateway"), region.thumbprint("member", "RXC")
         table: list[tuple[str, ssl.SSLContext, dict[str, str], int]] = [
             ("the gateway alone", gateway, {}, 403),
-            ("the gateway for a person", gateway, node.release(STUDY), 200),
+            ("the gateway for a person", gateway, node.release(STUDY, presenter=ours), 200),
+            ("the gateway with a token that is bound to nobody", gateway, node.release(STUDY), 401),
+            ("the gateway with another's token", gateway, node.release(STUDY, presenter=theirs), 401),
+            ("another member with the gateway's token", member, node.release(STUDY, presenter=ours), 401),
+            ("another member with a token of its own", member, node.release(STUDY, presenter=theirs), 401),
             ("the gateway with an access token", gateway, node.access(), 401),
-            ("the gateway for another study", gateway, node.release(OTHER), 403),
+            ("the gateway for another study", gateway, node.release(OTHER, presenter=ours), 403),
             ("another member alone", member, {}, 403),
             ("another member with somebody's release token", member, node.release(STUDY), 401),
             ("a registered system", system, {}, 200),
             ("a registered system for a clinician", system, node.access(), 200),
-            ("a registered system with somebody's release token", system, node.release(STUDY), 401),
+            (
+                "a registered system with somebody's release token",
+                system,
+                node.release(STUDY, presenter=ours),
+                401,
+            ),
         ]
         for name, context, headers, expected in table:
             assert await over_tls(node, context, headers) == expected, name

@@ -164,7 +164,7 @@ async def test_delete_and_undelete(region: Hand, tmp_path: Path) -> None:
         opened = await region.told().http(
             "GET",
             f"{region.url(code)}/dicomweb/studies/{study}/metadata",
-            token=region.told().token("integrator"),
+            token=region.told().token("integrator", code),
         )
         assert opened.status in (404, 410)
         assert "wrong patient" in region.command(code, "status").output

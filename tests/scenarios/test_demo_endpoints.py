@@ -56,6 +56,7 @@ NODE_KEYS = (
     "metrics",
     "repository_unique_id",
     "retrieve_location_uid",
+    "tokens",
 )
 PATIENT_KEYS = (
     "disputed",
@@ -108,12 +109,14 @@ def test_every_key_is_there(demo: Demo) -> None:
         assert addresses
         assert {v.partition("://")[0] for v in addresses.values()} == {scheme}
     assert told["open"] is opened
+    roles = {"integrator", "clinician"}
     for part, names in (
-        ("tls", {"ca", "client_cert", "client_key"}),
-        ("tokens", {"integrator", "clinician"}),
+        (told["tls"], {"ca", "client_cert", "client_key"}),
+        (told["tokens"], roles),
+        *((node["tokens"], roles) for node in told["nodes"]),
     ):
-        assert set(told[part]) == names
-        assert all((value is None) is opened for value in told[part].values())
+        assert set(part) == names
+        assert all((value is None) is opened for value in part.values())
     assert told["affinity_domain"]["patient_authority"] == NHS
     assert told["affinity_domain"]["home_community_id"].startswith("urn:oid:")
     assert {"clinician", "operator", "ig", "identity", "porter"} == {a["role"] for a in told["accounts"]}
@@ -176,6 +179,9 @@ async def test_every_face_answers_its_credentials(demo: Demo) -> None:
             async with told.dicomweb(node["dicomweb"], role) as own:
                 rows, _ = await own.search("studies", StudyInstanceUID=study["study_uid"])
             assert len(rows) == 1, f"{role} at {node['code']}"
+            if token := told.token(role):  # the registry's own is no good there
+                url = f"{node['dicomweb']}/studies?StudyInstanceUID={study['study_uid']}"
+                assert (await told.http("GET", url, token=token)).status == 401
     assert {e.study_uid for e in (await told.find_documents(number)).entries} == {
         s["study_uid"] for s in patient["studies"]
     }

@@ -47,8 +47,8 @@ class Stream:
         self._reader, self._writer, self.size = reader, writer, 0
 
     @classmethod
-    async def open(cls, told: Told, url: str) -> Stream:
-        """Ask for ``url`` and read the first megabyte."""
+    async def open(cls, told: Told, url: str, at: str = "") -> Stream:
+        """Ask for ``url``, at the member ``at`` or the registry, and read the first megabyte."""
         host, _, path = url.partition("://")[2].partition("/")
         address, port = host.split(":")
         connection = socket.socket()
@@ -59,7 +59,8 @@ class Stream:
             sock=connection, ssl=trusting(told.path("ca")), server_hostname=address
         )
         writer.write(
-            f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {told.token('clinician')}\r\n"
+            f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {told.token('clinician', at)}\r\n"
             'Accept: multipart/related; type="application/dicom"; transfer-syntax=*\r\n\r\n'.encode()
         )
         stream = cls(reader, writer)
@@ -116,10 +117,11 @@ class Member:
         return ""
 
 
-async def status_of(told: Told, url: str) -> tuple[int, bytes]:
-    """WADO-RS metadata: status and body."""
+async def status_of(told: Told, url: str, at: str = "") -> tuple[int, bytes]:
+    """WADO-RS metadata at the registry, or at the member ``at``: status and body."""
+    token = told.token("clinician", at)
     answer = await told.http(
-        "GET", f"{url}/metadata", token=told.token("clinician"), headers={"Accept": "application/dicom+json"}
+        "GET", f"{url}/metadata", token=token, headers={"Accept": "application/dicom+json"}
     )
     return answer.status, answer.body
 
@@ -146,7 +148,7 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(
     assert "suspended" not in await member.asks_xds()
     at_region, at_node = f"{told.registry['dicomweb']}/studies/{large}", f"{node['dicomweb']}/studies/{large}"
     assert (await status_of(told, at_region))[0] == 200
-    by_gateway, direct = await Stream.open(told, at_region), await Stream.open(told, at_node)
+    by_gateway, direct = await Stream.open(told, at_region), await Stream.open(told, at_node, CODE)
 
     try:
         done = secured.family.run("registry", *registry, "suspend", CODE, "--reason", "under investigation")
@@ -159,7 +161,7 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(
             status, body = await status_of(told, at_region)
             assert status == 504
             assert b"suspended" in body
-            assert (await status_of(told, at_node))[0] == 403
+            assert (await status_of(told, at_node, CODE))[0] == 403
             return True
 
         await until("every way is closed", refused, WITHIN_S)
@@ -190,7 +192,7 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(
         assert await discoverable(later, 2)
         assert await member.feed() == grpc.StatusCode.OK
         assert (await status_of(told, at_region))[0] == 200
-        assert (await status_of(told, at_node))[0] == 200
+        assert (await status_of(told, at_node, CODE))[0] == 200
         return not [w for w in (await told.study(later)).warnings if CODE in w]
 
     _, took = await until("it is back and has caught up", welcome, 60)
