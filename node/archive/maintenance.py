@@ -79,9 +79,10 @@ class Maintenance:
                 (study_uid, reason[:500], now),
             )
             assert row is not None  # noqa: S101 - RETURNING always gives a row
+            (deletion,) = row
             tx.execute(
                 "UPDATE instance SET binned = ?, visible = 0 WHERE study_uid = ? AND binned = 0",
-                (row[0], study_uid),
+                (deletion, study_uid),
             )
             self._store.refresh_tx(tx, study_uid)
             self._store.marks.touch_tx(tx, study_uid, now)
@@ -103,8 +104,8 @@ class Maintenance:
         now = self._clock.now().timestamp()
 
         def work(tx: Tx) -> int:
-            row = tx.row("SELECT MAX(id) FROM bin WHERE study_uid = ?", (study_uid,))
-            if row is None or row[0] is None:
+            (deletion,) = tx.row("SELECT MAX(id) FROM bin WHERE study_uid = ?", (study_uid,)) or (None,)
+            if deletion is None:
                 raise NotFound(
                     "This study is not in the bin.", todo="See status for what is.", where="StudyInstanceUID"
                 )
@@ -112,11 +113,11 @@ class Maintenance:
                 "UPDATE instance SET binned = 0, visible = (kind = 'content' AND hidden = '') WHERE binned ="
                 " ? AND study_uid = ? AND sop_uid NOT IN (SELECT sop_uid FROM instance WHERE study_uid = ?"
                 " AND binned = 0)",
-                (row[0], study_uid, study_uid),
+                (deletion, study_uid, study_uid),
             )
-            left = tx.row("SELECT COUNT(*) FROM instance WHERE binned = ?", (row[0],))
-            if left is None or not left[0]:
-                tx.execute("DELETE FROM bin WHERE id = ?", (row[0],))
+            (left,) = tx.row("SELECT COUNT(*) FROM instance WHERE binned = ?", (deletion,)) or (0,)
+            if not left:
+                tx.execute("DELETE FROM bin WHERE id = ?", (deletion,))
             self._store.refresh_tx(tx, study_uid)
             self._store.marks.touch_tx(tx, study_uid, now)
             return count

@@ -31,7 +31,7 @@ from node.serve.context import ServeContext, share_at
 from node.serve.opened_objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
 from node.serve.sendfile import Piece
-from node.serve.stream import Held, send, send_spans
+from node.serve.stream import LateHeadersResponse, send, send_spans
 from node.serve.validators import headers_of, not_modified, of_objects
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -173,7 +173,7 @@ async def _send(
         raise TooLarge("The frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
     writer = RelatedWriter(serve.ids.token_bytes(16).hex(), plan.offer.media) if plan.offer.related else None
     headers[hdrs.CONTENT_TYPE] = writer.content_type if writer is not None else content_type
-    response = Held(headers=headers)
+    response = LateHeadersResponse(headers=headers)
     heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
     if not plan.decode and not plan.whole:
         return await send_spans(serve, request, response, _pieces(plan, numbers, writer, heads), act)

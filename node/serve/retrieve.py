@@ -17,7 +17,7 @@ from node.serve.context import ServeContext, share_at
 from node.serve.opened_objects import Rendition
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.representations import Prepared, prepare, syntaxes_of
-from node.serve.stream import Held, Outgoing, send_objects
+from node.serve.stream import LateHeadersResponse, Outgoing, send_objects
 from node.serve.validators import headers_of, not_modified, of_objects
 
 
@@ -88,7 +88,7 @@ async def _send_single(
     serve: ServeContext, request: web.Request, source: Rendition, act: Act, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_DISPOSITION] = part_type(source), "attachment"
-    response = Held(headers=headers)
+    response = LateHeadersResponse(headers=headers)
     await send_objects(serve, request, response, [Outgoing(source=source)], act)
     act.gave(1, "instances")
     return response
@@ -99,7 +99,7 @@ async def _send_related(
 ) -> web.StreamResponse:
     writer = RelatedWriter(serve.ids.token_bytes(16).hex(), DICOM)
     headers[hdrs.CONTENT_TYPE] = writer.content_type
-    response = Held(status=206 if prepared.refused else 200, headers=headers)
+    response = LateHeadersResponse(status=206 if prepared.refused else 200, headers=headers)
     if prepared.refused:
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
         response.headers.add("Warning", f'299 {request.host}: "{text}"')

@@ -88,7 +88,7 @@ async def _read_here(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
         yield item if isinstance(item, bytes) else read_span(item)
 
 
-class Held(web.StreamResponse):
+class LateHeadersResponse(web.StreamResponse):
     """A response whose headers wait for the first bytes of its body: one packet less."""
 
     _send_headers_immediately = False
@@ -138,7 +138,11 @@ async def send(
 
 
 async def send_objects(
-    serve: ServeContext, request: web.Request, response: Held, parts: Sequence[Outgoing], act: Act
+    serve: ServeContext,
+    request: web.Request,
+    response: LateHeadersResponse,
+    parts: Sequence[Outgoing],
+    act: Act,
 ) -> web.StreamResponse:
     """Send objects, and what stands between them.
 
@@ -164,7 +168,7 @@ async def send_objects(
 async def _send_passed(
     serve: ServeContext,
     request: web.Request,
-    response: Held,
+    response: LateHeadersResponse,
     parts: Sequence[Outgoing],
     first: tuple[int, Fetched | Passed],
     act: Act,
@@ -192,7 +196,11 @@ async def _send_passed(
 
 
 async def send_spans(
-    serve: ServeContext, request: web.Request, response: Held, pieces: Sequence[Piece], act: Act
+    serve: ServeContext,
+    request: web.Request,
+    response: LateHeadersResponse,
+    pieces: Sequence[Piece],
+    act: Act,
 ) -> web.StreamResponse:
     """Send spans of files of this machine, and what stands between them, as a body of exactly that length.
 

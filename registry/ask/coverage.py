@@ -19,6 +19,8 @@ from registry.members.model import Directory, Member, Presence
 ListState = Literal["live", "behind", "filling", "unknown"]
 # Whose an unlisted study is: nobody's who was asked for, that patient's, or it is not known whose.
 Whose = Literal["nobody", "patient", "anybody"]
+#: What an answer may lack: studies that wait, of that patient or anybody; that patient's that were refused.
+Gap = Literal["patient waits", "anybody waits", "patient refused"]
 CENSUS_FRESH = timedelta(hours=1)  # an older census proves nothing
 
 
@@ -69,6 +71,18 @@ class MemberCoverage:
     def never_linked(self) -> bool:
         """Whether nothing was ever heard of it."""
         return self.as_of is None
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What the answer may lack here, for each face to put in its own words."""
+        gaps: list[Gap] = []
+        if self.waits == "patient":
+            gaps.append("patient waits")
+        elif self.waits == "anybody":
+            gaps.append("anybody waits")
+        if self.refused == "patient":
+            gaps.append("patient refused")
+        return tuple(gaps)
 
     @property
     def well(self) -> bool:

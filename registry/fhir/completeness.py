@@ -8,7 +8,7 @@ from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.fhir.wire import instant
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
-from registry.ask.coverage import MemberCoverage
+from registry.ask.coverage import Gap, MemberCoverage
 from registry.ask.question import Answer
 from registry.identity.model import DisputedNotice
 
@@ -18,57 +18,55 @@ def _at(moment: datetime | None, word: str) -> str:
 
 
 def _sentences(member: MemberCoverage) -> list[str]:
-    told = []
+    sentences = []
     if member.suspended:
-        told.append(
+        sentences.append(
             f"suspended{_at(member.since, 'since')}: its studies cannot be opened, newer ones are not listed."
         )
     if not member.reachable and member.never_linked:
-        told.append("unreachable: it has never linked, and nothing of it can be opened.")
+        sentences.append("unreachable: it has never linked, and nothing of it can be opened.")
     elif not member.reachable:
-        told.append(
+        sentences.append(
             f"unreachable{_at(member.since, 'since')}: its studies stay listed and cannot be opened now."
         )
     elif member.clock_wrong:
         off = f"{member.skew_ms / 1000:+.0f} s"
-        told.append(
+        sentences.append(
             f"clock: its clock is off by {off}; its studies stay listed and cannot be opened until it is"
             " right."
         )
     if member.list_state == "behind":
-        told.append(_behind(member))
+        sentences.append(_behind(member))
     elif member.list_state == "filling":
         since = f", back to {member.indexed_from} so far" if member.indexed_from else ""
-        told.append(f"filling: still being indexed{since}; studies may be missing.")
+        sentences.append(f"filling: still being indexed{since}; studies may be missing.")
     elif member.list_state == "unknown":
-        told.append("unknown: how complete its list is, is not known; studies may be missing.")
-    return told
+        sentences.append("unknown: how complete its list is, is not known; studies may be missing.")
+    return sentences
 
 
 def _behind(member: MemberCoverage) -> str:
     """Whose studies are missing, as far as it is known."""
-    told = []
-    if member.waits == "patient":
-        told.append("new or changed studies of this patient are on their way and not listed yet")
-    elif member.waits == "anybody":
-        waiting = f", {member.waiting} waiting" if member.waiting else ""
-        told.append(f"listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing")
-    if member.refused == "patient":
-        told.append("images of this patient were refused, and are not listed until its operator acts")
-    return f"behind: {'; '.join(told)}."
+    waiting = f", {member.waiting} waiting" if member.waiting else ""
+    sentences: dict[Gap, str] = {
+        "patient waits": "new or changed studies of this patient are on their way and not listed yet",
+        "anybody waits": f"listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing",
+        "patient refused": "images of this patient were refused, and are not listed until its operator acts",
+    }
+    return f"behind: {'; '.join(sentences[gap] for gap in member.gaps)}."
 
 
 def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, number_held: bool) -> list[Issue]:
     name, issues = f"{member.name} ({member.code})", []
-    told = _sentences(member)
-    if told:
+    sentences = _sentences(member)
+    if sentences:
         lacks = member.list_state != "live" or member.suspended
         machine = f"member={member.code} state={'+'.join(member.states)}"
         issues.append(
             Issue(
                 severity="warning",
                 code="incomplete" if lacks else "transient",
-                text=f"{name} is " + " It is ".join(told),
+                text=f"{name} is " + " It is ".join(sentences),
                 diagnostics=machine + (f" since={instant(member.since)}" if member.since else ""),
             )
         )
@@ -142,8 +140,8 @@ def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
 
 def _nothing(answer: Answer, proven: bool) -> str:
     if proven:
-        told = "Nothing matches, at any member: every list is current and counted."
-        return f"{told} {beyond(answer.coverage.sources)}".rstrip()
+        sentence = "Nothing matches, at any member: every list is current and counted."
+        return f"{sentence} {beyond(answer.coverage.sources)}".rstrip()
     return (
         f"Nothing that matches is listed; this does not prove that there is none. {reason(answer)}".rstrip()
     )

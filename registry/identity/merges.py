@@ -62,13 +62,15 @@ def unmerge(tx: Tx, store: IdentityTables, gone: Identifier, at: int, who: str, 
     )
     if row is None:
         raise NotFound("That id is not subsumed.")
+    into_authority, into_value, decision, kept, lost = row
     tx.execute("DELETE FROM subsumed_id WHERE authority = ? AND value = ?", (gone.authority, gone.value))
     tx.execute(
         "UPDATE patient_record SET subsumed_by = NULL WHERE record_key = ? AND subsumed_by = ?",
-        (row[4], row[3]),
+        (lost, kept),
     )
-    _end(tx, row[2], at, who, why)
-    relink(tx, store, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
+    _end(tx, decision, at, who, why)
+    numbers = {gone, Identifier(into_value, into_authority)}
+    relink(tx, store, {kept, lost}, numbers, at=at, who=who, why=why)
 
 
 def decide(
@@ -121,7 +123,8 @@ def end_decision(tx: Tx, store: IdentityTables, decision: str, at: int, who: str
     )
     if row is None:
         raise NotFound("There is no such decision in force.")
-    if row[2]:
+    record, other, is_merge = row
+    if is_merge:
         raise Invalid(
             "That is a merge, and no decision of a person.",
             todo="Undo the merge, by the id that was merged away.",
@@ -131,11 +134,11 @@ def end_decision(tx: Tx, store: IdentityTables, decision: str, at: int, who: str
         "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND in_doubt = 0"
         " AND subsumed_by IS NULL AND NOT EXISTS (SELECT 1 FROM identity_decision d WHERE d.record_key ="
         " patient_record.record_key AND d.ended_at IS NULL AND d.kind IN ('same', 'other'))",
-        (row[0],),
+        (record,),
     )
-    store.moved(tx, (s.record for s in rows.load_by(tx, "record_key", [row[0]]) if s.record.in_doubt), at)
-    relink(tx, store, {key for key in row[:2] if key is not None}, (), at=at, who=who, why=why)
-    return int(row[0])
+    store.moved(tx, (s.record for s in rows.load_by(tx, "record_key", [record]) if s.record.in_doubt), at)
+    relink(tx, store, {key for key in (record, other) if key is not None}, (), at=at, who=who, why=why)
+    return int(record)
 
 
 def end_feeds_decision(tx: Tx, decision: str, at: int, who: str) -> None:

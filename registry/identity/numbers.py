@@ -34,7 +34,10 @@ def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Iden
             "SELECT authority, value, into_authority, into_value FROM subsumed_id WHERE authority = ? AND"
             " value IN"
         )
-        into = {Identifier(row[1], row[0]): Identifier(row[3], row[2]) for row in _in(tx, sql, todo)}
+        into = {
+            Identifier(value, authority): Identifier(into_value, into_authority)
+            for authority, value, into_authority, into_value in _in(tx, sql, todo)
+        }
         if not into:
             return canonical_of
         canonical_of = {number: into.get(last, last) for number, last in canonical_of.items()}
@@ -86,8 +89,9 @@ def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set
         "SELECT into_authority, into_value, authority, value FROM subsumed_id WHERE into_authority = ? AND"
         " into_value IN"
     )
-    for row in _in(tx, sql, numbers):
-        merged.setdefault(Identifier(row[1], row[0]), set()).add(Identifier(row[3], row[2]))
+    for into_authority, into_value, authority, value in _in(tx, sql, numbers):
+        into = Identifier(into_value, into_authority)
+        merged.setdefault(into, set()).add(Identifier(value, authority))
     return merged
 
 

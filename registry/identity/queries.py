@@ -160,20 +160,22 @@ class IdentityReads:
     def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
         """Where an id with an authority leads, by keys alone."""
         cx = self._normal(cx)
-        row = tx.row(_NATIONAL, (cx.authority, cx.value))
-        into = canonical(tx, cx) if row is not None and row[2] else cx
+        known, holder, merged_away = tx.row(_NATIONAL, (cx.authority, cx.value)) or (False, None, False)
+        into = canonical(tx, cx) if merged_away else cx
         merged = into != cx
         if merged:
-            cx, row = into, tx.row(_NATIONAL, (into.authority, into.value))
-        if row is not None and row[0]:
-            return _Place(person=row[1], number=cx, subsumed=merged) if row[1] is not None else None
+            cx = into
+            known, holder, _ = tx.row(_NATIONAL, (cx.authority, cx.value)) or (False, None, False)
+        if known:
+            return _Place(person=holder, number=cx, subsumed=merged) if holder is not None else None
         row = tx.row(
             "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id"
             " = ? AND part = 0",
             (cx.authority, cx.value),
         )
         if row is not None:
-            return _Place(person=row[0], record=row[1], subsumed=merged or row[2] is not None)
+            person, record, subsumed_by = row
+            return _Place(person=person, record=record, subsumed=merged or subsumed_by is not None)
         if cx.authority == self._region.authority:
             row = tx.row("SELECT person_key FROM patient_record WHERE minted = ?", (cx.value,))
         else:
@@ -232,7 +234,7 @@ class IdentityReads:
             keys += self._others_of(tx, identifier, limit) if apart else []
         if selector.fhir_id:
             sql = "SELECT person_key FROM patient_record WHERE fhir_id = ?"
-            keys += [row[0] for row in tx.rows(sql, (selector.fhir_id,))]
+            keys += [key for (key,) in tx.rows(sql, (selector.fhir_id,))]
         if selector.birth_date and (selector.family or selector.names):
             keys += self._by_name(tx, selector, limit, disputed)
         ordered = list(dict.fromkeys(keys))[:limit]
@@ -249,16 +251,8 @@ class IdentityReads:
         numbers = [n for a in authorities if (n := self._national(Identifier(identifier.value, a)))]
         if merged:
             numbers = [canonical(tx, number) for number in numbers]
-        holders = [
-            row[0]
-            for n in numbers
-            if (
-                row := tx.row(
-                    "SELECT person_key FROM national_number WHERE authority = ? AND value = ?",
-                    (n.authority, n.value),
-                )
-            )
-        ]
+        sql = "SELECT person_key FROM national_number WHERE authority = ? AND value = ?"
+        holders = [key for number in numbers for (key,) in tx.rows(sql, (number.authority, number.value))]
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
         alive = "" if merged else " AND subsumed_by IS NULL"
@@ -273,9 +267,9 @@ class IdentityReads:
             return [s.record.person for s in stored] + self._outside(tx, identifier, limit)
         sql = f"SELECT person_key FROM patient_record WHERE {{}} = ?{alive} ORDER BY record_key LIMIT ?"
         own = [
-            row[0]
+            key
             for column in ("part = 0 AND local_id", "minted")
-            for row in tx.rows(sql.format(column), (value, limit))
+            for (key,) in tx.rows(sql.format(column), (value, limit))
         ]
         return own + self._outside(tx, identifier, limit)
 
@@ -353,7 +347,7 @@ class IdentityReads:
         }
         keys: set[int] = set()
         for number in set(canonicals(tx, numbers).values()) if numbers else ():
-            keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
+            keys |= {key for (key,) in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
 
     def doubts_of_tx(self, tx: Tx, records: Collection[RecordKey], limit: int) -> list[PatientRecord]:

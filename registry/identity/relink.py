@@ -287,7 +287,7 @@ def _write_moves(
             f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(chunk)}) GROUP BY"
             " record_key"
         )
-        last |= {row[0]: row[1] for row in tx.rows(sql, chunk)}
+        last |= {key: int(n) for key, n in tx.rows(sql, chunk)}
     tx.insert_many(
         "person_link",
         ("record_key", "n", "from_person", "to_person", "disputed", "at", "who", "why"),

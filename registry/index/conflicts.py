@@ -23,8 +23,8 @@ def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: Pe
             "SELECT record_key, study_hash, member_id FROM holding"
             f" WHERE study_hash IN ({marks(batch)}) AND flags & 1 = 0"
         )
-        for row in tx.rows(sql, batch):
-            places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
+        for record, study, member in tx.rows(sql, batch):
+            places.setdefault(study, set()).add((record, study, member))
     elsewhere = [study for study, keys in places.items() if any(key not in known for key in keys)]
     for batch in chunks(elsewhere):
         for holding in reader.select(

@@ -231,9 +231,9 @@ class Reader(HoldingRows):
                 f"SELECT {columns} FROM tombstone"
                 f" WHERE member_id IN ({marks(member_ids)}) AND study_hash IN ({marks(batch)})"
             )
-            for row in tx.rows(sql, [*member_ids, *batch]):
-                stone = Tombstone(record_hash=row[2], version=row[3], revision=row[4])
-                stones.setdefault((MemberId(row[0]), wanted[row[1]]), []).append(stone)
+            for member, study, record, version, revision in tx.rows(sql, [*member_ids, *batch]):
+                stone = Tombstone(record_hash=record, version=version, revision=revision)
+                stones.setdefault((MemberId(member), wanted[study]), []).append(stone)
         return stones
 
     # --- by population --------------------------------------------------------------------------------------
@@ -260,7 +260,10 @@ class Reader(HoldingRows):
             f" {' AND '.join(where)}"
         )
         row = tx.row(f"{sql} ORDER BY {order_by(w)} LIMIT 1 OFFSET {int(rows) - 1}", params)
-        return (row[0], row[1], row[2], row[3]) if row is not None else None
+        if row is None:
+            return None
+        place, record, study, member = row
+        return place, record, study, member
 
     # --- what is said of patients ---------------------------------------------------------------------------
 

@@ -120,7 +120,10 @@ class IndexStore:
         """Approved holdings of ``member``; kept up to date in its row, so this is one small read."""
         sql = "SELECT studies, census FROM member_feed WHERE member_id = ?"
         row = await self._db.read("index_census", lambda tx: tx.row(sql, (int(member),)))
-        return Census(studies=row[0], digest=bytes(row[1])) if row else Census()
+        if row is None:
+            return Census()
+        studies, digest = row
+        return Census(studies=studies, digest=bytes(digest))
 
     async def counted(self, member: MemberId) -> Census:
         """The census counted anew from the rows: slow, for checks."""

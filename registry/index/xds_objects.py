@@ -151,7 +151,10 @@ class Objects:
                 "SELECT record_key, entry_hash, status, updated FROM xds_object WHERE record_key IN"
                 f" ({marks(chunk)})"
             )
-            states += [(int(row[0]), int(row[1]), str(row[2]), int(row[3])) for row in tx.rows(sql, chunk)]
+            states += [
+                (int(record), int(entry), str(status), int(updated))
+                for record, entry, status, updated in tx.rows(sql, chunk)
+            ]
         return sorted(states)
 
     def _located(self, tx: Tx, hashes: Collection[int]) -> list[XdsObject]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from crosslight.standards.region import Region
 from registry.ask.absence import beyond
-from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.coverage import Coverage, Gap, MemberCoverage
 from registry.portal import wording as words
 
 #: How a trust looks in the strip: its CSS class and the symbol beside its words (never colour alone).
@@ -92,7 +92,7 @@ def sites_of(coverage: Coverage, region: Region, word: str = "trust") -> Sites:
     def at(member: MemberCoverage) -> str:
         return f" since {words.moment(member.since, coverage.at, region.zone)}" if member.since else ""
 
-    made = tuple(_site(m, at(m), coverage, region) for m in coverage.members)
+    sites = tuple(_site(m, at(m), coverage, region) for m in coverage.members)
     gaps = [_silence(m, at(m)) for m in coverage.members if _silent(m)]
     gaps += [_list_state(m) for m in coverage.members if not _silent(m) and m.list_state != "live"]
     doubts = [f"a record at {words.plain(m.name)} is in doubt" for m in coverage.members if m.identity_doubt]
@@ -108,7 +108,7 @@ def sites_of(coverage: Coverage, region: Region, word: str = "trust") -> Sites:
     none = f"Checked at {at_now}: none of the {words.count(len(coverage.members), word)} holds any."
     none = f"{none} {beyond([words.plain(source) for source in coverage.sources])}".rstrip()
     return Sites(
-        sites=made,
+        sites=sites,
         complete=not gaps and not doubts,
         lead="This list may not be complete." if gaps or doubts else f"Complete at {at_now}:",
         sentence=f"{_capital('; '.join(gaps))}." if gaps else f"every {word}’s list was up to date.",
@@ -141,15 +141,13 @@ def _list_state(member: MemberCoverage) -> str:
         return f"{name} is still sending its past studies"
     if member.list_state == "unknown":
         return f"nothing is known yet of {name}"
-    told = []
-    if member.waits == "patient":
-        told.append("has new or changed studies of this patient on their way")
-    elif member.waits == "anybody":
-        waiting = f", {words.count(member.waiting, 'study', 'studies')} waiting" if member.waiting else ""
-        told.append(f"is behind{waiting}")
-    if member.refused == "patient":
-        told.append("has images of this patient that were refused and are not listed")
-    return f"{name} {' and '.join(told) or 'is behind'}"
+    waiting = f", {words.count(member.waiting, 'study', 'studies')} waiting" if member.waiting else ""
+    clauses: dict[Gap, str] = {
+        "patient waits": "has new or changed studies of this patient on their way",
+        "anybody waits": f"is behind{waiting}",
+        "patient refused": "has images of this patient that were refused and are not listed",
+    }
+    return f"{name} {' and '.join(clauses[gap] for gap in member.gaps) or 'is behind'}"
 
 
 def _unproven(member: MemberCoverage) -> str:
@@ -191,14 +189,14 @@ def _site(member: MemberCoverage, since: str, coverage: Coverage, region: Region
 
 def _fresh(member: MemberCoverage, as_of: str) -> str:
     """How fresh its part of the list is, and what it lacks."""
-    told = [f"List as of {as_of}" if as_of else "No list yet"]
-    if member.waits == "patient":
-        told.append("studies of this patient waiting")
-    elif member.waits == "anybody" and member.waiting:
-        told.append(f"{words.count(member.waiting, 'study', 'studies')} waiting")
-    if member.refused == "patient":
-        told.append("images of this patient refused")
-    return ", ".join(told)
+    phrases: dict[Gap, str] = {
+        "patient waits": "studies of this patient waiting",
+        "anybody waits": f"{words.count(member.waiting, 'study', 'studies')} waiting",
+        "patient refused": "images of this patient refused",
+    }
+    # how many wait is not known of every member
+    lacks = [phrases[gap] for gap in member.gaps if gap != "anybody waits" or member.waiting]
+    return ", ".join([f"List as of {as_of}" if as_of else "No list yet", *lacks])
 
 
 UNKNOWN = words.UNKNOWN
