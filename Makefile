@@ -17,7 +17,7 @@ EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproje
 SBOM := dist/crosslight.cdx.json
 SBOM_VENV := build/sbom-venv
 DEBIAN_PEERS := default-jdk-headless maven
-DEBIAN := postgresql dcmtk orthanc orthanc-dicomweb chromium dicom3tools systemd
+DEBIAN := libseccomp2 postgresql dcmtk orthanc orthanc-dicomweb chromium dicom3tools systemd
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Root may use apt-get as it is; anyone else is asked by sudo.
 APT := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=400

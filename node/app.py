@@ -12,7 +12,6 @@ from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.waiting import Wake
-from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
 from node.config import NodeConfig, warnings_of
@@ -32,15 +31,11 @@ from node.parts import (
     rules_of,
 )
 from node.publish.publisher import Publisher
+from node.serve.bounded_child import reading_workers
 
 log = get_logger("node")
 
 TIDY_EVERY_S = 6 * 3600.0
-PRELOAD = (
-    "crosslight.standards.dicom.file.header",
-    "crosslight.standards.dicom.pixels.render",
-    "crosslight.standards.dicom.pixels.transcode",
-)
 
 
 class NodeApp:
@@ -59,7 +54,7 @@ class NodeApp:
 
     def __init__(self, folder: Path, config: NodeConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
-        self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
+        self.seams = seams or system_seams(workers=reading_workers())
         self.membership = membership_of(
             folder,
             self.seams.files,

@@ -40,6 +40,7 @@ class Health:
         return archived.accepting and right, {
             "code": self._parts.ground.membership.code,
             "version": __version__,
+            "children": str(self._parts.ground.seams.workers.confinement or "not started yet"),
             "accepting": archived.accepting,
             "linked": self._connection.linked,
             "suspended": link.suspended is not None,

@@ -27,6 +27,7 @@ from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
 from crosslight.standards.study import InstanceRef, StudyRecord
 
 IngestState = Literal["stored", "duplicate", "conflict", "refused", "full"]
@@ -116,7 +117,14 @@ class Local:
     length: int
 
     def part(self, offset: int, length: int) -> Local:
-        """A span of this span."""
+        """A span of this span.
+
+        Raises:
+            StorageError: there is no such part. Where frames lie was read from the object, which says what it
+                likes, and other objects may lie beside it.
+        """
+        if not 0 <= offset <= offset + length <= self.length:
+            raise StorageError("A stored object is shorter than it should be.", todo="Run verify.")
         return Local(self.file, self.offset + offset, length)
 
 

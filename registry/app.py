@@ -37,7 +37,8 @@ from registry.parts import (
 
 log = get_logger("registry")
 
-PRELOAD = ("crosslight.standards.dicom.record.kos_read",)
+#: What a child of the registry loads: it reads manifests.
+READERS_OF_MANIFESTS = ("crosslight.standards.dicom.record.kos_read",)
 REFRESH_S = 60.0  # how often a directory that is near its end is signed anew
 
 
@@ -55,7 +56,9 @@ class RegistryApp:
 
     def __init__(self, folder: Path, config: RegistryConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
-        self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
+        self.seams = seams or system_seams(
+            workers=Workers(threads=8, children=1, prepare=READERS_OF_MANIFESTS)
+        )
         self._life = Life()
 
     async def start(self) -> None:

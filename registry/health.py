@@ -37,6 +37,7 @@ class Health:
         coverage, answers = waists.ask.coverage(), await self._databases_answer()
         return answers, {
             "version": __version__,
+            "children": str(self._parts.ground.seams.workers.confinement or "not started yet"),
             "databases": answers,
             "incarnation": waists.index.incarnation,
             "members": {m.code: list(m.states) for m in coverage.members},

@@ -19,7 +19,6 @@ from crosslight.runtime.health import Gauge
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.waiting import Draw, Subscribers
-from crosslight.runtime.workers import Workers
 from crosslight.standards.directory import DirectoryDocument, DirectoryMember, DirectorySystem
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.region import Region
@@ -30,6 +29,7 @@ from node.membership.link import Speaker
 from node.membership.model import LinkStatus, RegistryRoads
 from node.membership.state import REGION, RegionState, write_membership
 from node.parts import Ground, make_archive, make_ground
+from node.serve.bounded_child import reading_workers
 
 
 @dataclass
@@ -129,7 +129,7 @@ async def node_ground(
         archive_clock: By which objects are received, where that is not ``clock``.
     """
     config = config or NodeConfig()
-    seams = system_seams(clock=clock, ids=ids, workers=Workers(children=1), draw=draw)
+    seams = system_seams(clock=clock, ids=ids, workers=reading_workers(), draw=draw)
     async with Life() as life:
         db = seams.databases.embedded(folder / "node.sqlite")
         life.closes(db)

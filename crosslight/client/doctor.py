@@ -115,9 +115,27 @@ def _http(target: Target) -> HttpClient:
 async def _health(target: Target, _: Clock) -> Finding:
     async with _http(target) as client, client.request("GET", f"{target.base}/health/ready") as response:
         body = await read(response)
-        if response.status == 200:
-            return Finding("health", "ok", "Live and ready.")
-        return _not_ready(response.status, body)
+        if response.status != 200:
+            return _not_ready(response.status, body)
+        return _ready(body)
+
+
+def _ready(body: bytes) -> Finding:
+    try:
+        said: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        said = None
+    children = str(said.get("children", "")) if isinstance(said, dict) else ""
+    if children.startswith("not confined"):
+        return Finding(
+            "health",
+            "warn",
+            f"Ready, but what reads hostile bytes is {children}.",
+            "Install libseccomp2, and start it again.",
+        )
+    return Finding(
+        "health", "ok", f"Live and ready.{' What reads images is ' + children + '.' if children else ''}"
+    )
 
 
 def _not_ready(status: int, body: bytes) -> Finding:

@@ -39,6 +39,7 @@ CapabilityBoundingSet=
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged
+SystemCallFilter=seccomp landlock_create_ruleset landlock_restrict_self
 SystemCallErrorNumber=EPERM
 SystemCallArchitectures=native
 ProtectSystem=strict

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
-import os
 import resource
 import signal
 import sys
-import threading
 
 _PR_SET_PDEATHSIG = 1
 
@@ -20,23 +17,6 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
-
-
-def die_with_owner() -> None:
-    """In a child of a pool: end with the process that owns the pool, however that dies.
-
-    The kernel ends it with its parent only, and a forkserver between the two lives for as long as it has
-    children.
-    """
-    owner = multiprocessing.parent_process()
-    if owner is None:
-        return
-
-    def follow() -> None:
-        owner.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, name="owner", daemon=True).start()
 
 
 def open_files() -> int:

@@ -6,40 +6,28 @@ Threads for our own blocking calls, bounded children for hostile bytes.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import resource
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any, ParamSpec, TypeVar, cast
 
-from crosslight.runtime.process import die_with_owner, die_with_parent
-from crosslight.standards.problem import Malformed, StorageError, TooLarge, kind_as_sentence
+from crosslight.runtime.children.child import BoundedChild
+from crosslight.runtime.children.confine import Confinement
+from crosslight.runtime.children.wire import Broken, Died, Packed
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import CrosslightError, Malformed, StorageError, TooLarge
 
-START_S = 60.0  # for a child to come up, on a machine that is busy
+#: What children load before they are confined, unless told otherwise: all that reads DICOM.
+READERS = (
+    "crosslight.standards.dicom.file.header",
+    "crosslight.standards.dicom.record.kos_read",
+    "crosslight.standards.dicom.pixels.loaded",
+)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
-def _limit_child(memory_bytes: int) -> None:
-    die_with_parent()
-    die_with_owner()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then ends its children
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _nothing() -> None:
-    """The task that shows that a child is there."""
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-    pool.shutdown(wait=False, cancel_futures=True)
+log = get_logger("workers")
 
 
 class Workers:
@@ -50,8 +38,8 @@ class Workers:
         children: Number of child processes for parsing and decoding untrusted DICOM.
         child_memory_bytes: Address space of a child (RLIMIT_AS).
         child_timeout_s: Wall time of one task in a child.
-        preload: Modules that children find imported; for a process that makes several pools the first one
-            decides.
+        prepare: Modules that a child loads before it is confined: nothing can be imported afterwards. The
+            first workers of a process say what those of all need not load each for itself.
     """
 
     def __init__(
@@ -61,111 +49,139 @@ class Workers:
         children: int = 1,
         child_memory_bytes: int = 2 << 30,
         child_timeout_s: float = 20.0,
-        preload: tuple[str, ...] = (),
+        prepare: tuple[str, ...] = READERS,
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="worker")
-        self._children_n = children
         self._memory = child_memory_bytes
         self._timeout = child_timeout_s
-        self._preload = preload
-        self._children: ProcessPoolExecutor | None = None
-        self._starting = threading.Lock()
+        self._prepare = prepare
+        self._all: set[BoundedChild] = set()
+        self._idle: list[BoundedChild] = []
+        self._lock = threading.Lock()
         self._turn = threading.Semaphore(children)
         self._going: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self.confinement: Confinement | None = None  # of the newest child; None: none was started yet
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function of ours in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: fn(*args, **kwargs))
 
-    def _pool(self) -> ProcessPoolExecutor:
-        """The children, started and ready: starting them must not count as work of the first task."""
-        with self._starting:
-            if self._children is None:
-                context = multiprocessing.get_context("forkserver")
-                context.set_forkserver_preload(list(self._preload))
-                pool = ProcessPoolExecutor(
-                    self._children_n,
-                    mp_context=context,
-                    initializer=_limit_child,
-                    initargs=(self._memory,),
-                    max_tasks_per_child=2000,
-                )
-                try:
-                    pool.submit(_nothing).result(timeout=START_S)
-                except (TimeoutError, BrokenProcessPool):
-                    _end(pool)
-                    raise StorageError(
-                        "No child process can be started.", todo="See free memory and process limits."
-                    ) from None
-                self._children = pool
-            return self._children
+    def _child(self) -> BoundedChild:
+        """One that is there and confined: starting it must not count as work of its first task."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        try:
+            child = BoundedChild(self._memory, self._prepare)
+        except (TimeoutError, Broken, OSError):
+            raise StorageError(
+                "No child process can be started.", todo="See free memory and process limits."
+            ) from None
+        with self._lock:
+            self._all.add(child)
+            told, self.confinement = self.confinement, child.confinement
+        if told != child.confinement:
+            tell = log.info if child.confinement.whole else log.warning
+            tell("a child that reads hostile bytes", is_=str(child.confinement))
+        return child
+
+    def _free_child(self) -> BoundedChild | None:
+        """One that is there and has nothing to do, with its turn."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        self._turn.release()
+        return None
+
+    def _keep(self, child: BoundedChild) -> None:
+        """It has answered, and may be given another task."""
+        with self._lock:
+            if not child.spent and not self._closed:
+                self._idle.append(child)
+                return
+        self._give_up(child)
+
+    def _give_up(self, child: BoundedChild) -> None:
+        with self._lock:
+            self._all.discard(child)
+        child.end()
 
     async def warm(self) -> None:
-        """Start the children now rather than at the first task."""
-        await self.run(self._pool)
+        """Start a child now rather than at the first task."""
+        await self.run(self._begin)
 
-    def _drop_pool(self) -> None:
-        pool, self._children = self._children, None
-        if pool is not None:
-            _end(pool)
+    def _begin(self) -> None:
+        with self._turn:
+            self._keep(self._child())
 
     def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn`` on untrusted bytes in a bounded child.
 
-        For callers in threads. Waiting for a free child is not counted.
+        For callers in threads. Waiting for a free child is not counted. A child can open no file: those it is
+        to read or fill are lent (:class:`~crosslight.runtime.children.wire.Lent`).
 
         Raises:
             TooLarge: if it took too long, or died (out of memory).
             Malformed: if it raised what a parser raises on bad bytes.
-            StorageError: if no child can be started.
+            StorageError: if no child can be started, or a file that is lent cannot be opened.
         """
+        with closing(Packed(fn, args)) as task:
+            task.open()
+            return cast(T, self._in_turn(task))
+
+    def _in_turn(self, task: Packed) -> Any:
         with self._turn:
-            pool = self._pool()
-            with self._judged():
-                return pool.submit(fn, *args).result(timeout=self._timeout)
+            child = self._child()
+            with self._kept_or_given_up(child):
+                return child.do(task, self._timeout)
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
-        """What a child's end, its time, or its error says of the bytes it was given."""
+    def _kept_or_given_up(self, child: BoundedChild) -> Iterator[None]:
+        """Keep a child that has answered, if only with an error of ours; give up any other."""
         try:
             yield
+        except CrosslightError:
+            self._keep(child)
+            raise
         except TimeoutError:
-            self._drop_pool()
+            self._give_up(child)
             raise TooLarge(
                 "The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work."
             ) from None
-        except (BrokenProcessPool, MemoryError):
-            self._drop_pool()
+        except (Died, OSError, MemoryError):
+            self._give_up(child)
             raise TooLarge("The object needs too much memory to read.") from None
-        except (
-            ValueError,
-            OSError,
-            RecursionError,
-            ArithmeticError,
-            LookupError,
-            AttributeError,
-            TypeError,
-        ) as error:
-            raise Malformed("The object cannot be read.", why=kind_as_sentence(error)) from None
+        except Broken:
+            self._give_up(child)
+            raise Malformed("The object cannot be read.", why="Its reader's answer is none.") from None
+        except BaseException:
+            self._give_up(child)
+            raise
+        self._keep(child)
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
-        """As :meth:`run_bounded_sync`, from the event loop; without a thread where a child is free."""
-        pool = self._children
-        if pool is None or not self._turn.acquire(blocking=False):
-            return await self.run(self.run_bounded_sync, fn, *args)
-        task = asyncio.create_task(self._in_free_child(pool, fn, *args))
+        """As :meth:`run_bounded_sync`, from the event loop; no thread waits where a child is free."""
+        task = asyncio.create_task(self._bounded(Packed(fn, args)))
         self._going.add(task)  # it goes on, within its time, when whoever asked has gone
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return cast(T, await asyncio.shield(task))
 
-    async def _in_free_child(self, pool: ProcessPoolExecutor, fn: Callable[..., T], *args: Any) -> T:
-        try:
-            with self._judged():
-                async with asyncio.timeout(self._timeout):
-                    return await asyncio.wrap_future(pool.submit(fn, *args))
-        finally:
-            self._turn.release()
+    async def _bounded(self, task: Packed) -> Any:
+        with closing(task):
+            if task.lent:
+                await self.run(task.open)
+            child = self._free_child()
+            if child is None:
+                return await self.run(self._in_turn, task)
+            try:
+                with self._kept_or_given_up(child):
+                    return await child.do_async(task, self._timeout)
+            finally:
+                self._turn.release()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._going.discard(task)
@@ -174,7 +190,11 @@ class Workers:
 
     async def close(self) -> None:
         """Stop threads and children."""
-        self._drop_pool()
+        with self._lock:
+            self._closed = True
+            children = list(self._all)
+        for child in children:
+            self._give_up(child)
         await asyncio.to_thread(self._threads.shutdown)
 
 

@@ -37,7 +37,9 @@ ones.
 
 from __future__ import annotations
 
+import copyreg
 import re
+from typing import Any
 
 _PLAIN = frozenset(
     {
@@ -114,6 +116,10 @@ class CrosslightError(Exception):
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.what, self.why, self.todo) if part)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled by its values, whatever else its class takes to make one."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # pickle's own name
 
 
 class OurError(CrosslightError):

@@ -1,4 +1,4 @@
-"""What runs in a bounded child (D27): it reads an object from a file of this machine and decodes it.
+"""What runs in a bounded child (D27): it reads an object from a file that it is lent, and decodes it.
 
 Nothing else does.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import pydicom
 
-from crosslight.runtime.files import private
+from crosslight.runtime.children.wire import Lent
+from crosslight.runtime.workers import READERS, Workers
 from crosslight.standards.dicom.file.limits import LIMITS
 from crosslight.standards.dicom.file.normalised import STUMBLES, tidied
 from crosslight.standards.dicom.file.verdict import notes_of_bits
@@ -24,11 +25,30 @@ from crosslight.standards.problem import OutOfSpace
 from node.holdings import Local, StoredObject
 
 
+@dataclass(frozen=True, slots=True)
+class LentSpan:
+    """A span of a file that a child is lent."""
+
+    file: Lent
+    offset: int
+    length: int
+
+
+def lend(local: Local) -> LentSpan:
+    """An object on this machine, for a child."""
+    return LentSpan(Lent(local.file), local.offset, local.length)
+
+
+def reading_workers(children: int = 1) -> Workers:
+    """Threads, and children that have what is here loaded."""
+    return Workers(threads=8, children=children, prepare=(*READERS, __name__))
+
+
 class _Span(io.FileIO):
     """A span of a file, as if it were a file of its own."""
 
-    def __init__(self, local: Local) -> None:
-        super().__init__(local.file, "r")
+    def __init__(self, local: LentSpan) -> None:
+        super().__init__(local.file.name, "r")
         self._start, self._end = local.offset, local.offset + local.length
         super().seek(self._start)
 
@@ -52,7 +72,7 @@ class _Span(io.FileIO):
         return super().seek(self._start + offset) - self._start
 
 
-def _span(local: Local) -> BinaryIO:
+def _span(local: LentSpan) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Span(local)))
 
 
@@ -61,7 +81,7 @@ def is_plain(stored: StoredObject) -> bool:
     return not stored.unmeasured and STUMBLES.isdisjoint(notes_of_bits(stored.notes))
 
 
-def readable(local: Local, plain: bool) -> BinaryIO:
+def readable(local: LentSpan, plain: bool) -> BinaryIO:
     """An object as decoders are to read it: tidied unless it is ``plain``."""
     if plain:
         return _span(local)
@@ -69,13 +89,13 @@ def readable(local: Local, plain: bool) -> BinaryIO:
         return io.BytesIO(tidied(source.read(), LIMITS)[0])
 
 
-def render_object(local: Local, plain: bool, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
+def render_object(local: LentSpan, plain: bool, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
     """A frame as a picture (:func:`~crosslight.standards.dicom.pixels.render.render_frame`)."""
     with readable(local, plain) as source:
         return render_frame(source, frame, options, max_pixels)
 
 
-def layout_object(local: Local, plain: bool) -> FrameLayout:
+def layout_object(local: LentSpan, plain: bool) -> FrameLayout:
     """Where the frames are (:func:`~crosslight.standards.dicom.pixels.frames.find_frames`).
 
     Offsets are those of the object as it is held, tidied or not.
@@ -87,20 +107,20 @@ def layout_object(local: Local, plain: bool) -> FrameLayout:
     return find_frames(io.BytesIO(clean)).moved(moved)
 
 
-def decode_object(local: Local, plain: bool, frame: int, max_pixels: int) -> bytes:
+def decode_object(local: LentSpan, plain: bool, frame: int, max_pixels: int) -> bytes:
     """The pixels of a frame (:func:`~crosslight.standards.dicom.pixels.transcode.decode_frame`)."""
     with readable(local, plain) as source:
         return decode_frame(source, frame, max_pixels)
 
 
-def transcode_object(local: Local, plain: bool, target: Path, max_samples: int) -> int:
+def transcode_object(local: LentSpan, plain: bool, target: Lent, max_samples: int) -> int:
     """Re-encode an object to ``target``; the size of the result.
 
     Raises:
         OutOfSpace: the spool's disk is full: that is no fault of the object's.
     """
     try:
-        with readable(local, plain) as source, open(target, "wb", opener=private) as out:
+        with readable(local, plain) as source, io.BufferedWriter(target.open()) as out:
             transcode(source, out, max_samples)
             return out.tell()
     except OSError as error:
@@ -111,7 +131,8 @@ def transcode_object(local: Local, plain: bool, target: Path, max_samples: int) 
         raise
 
 
-def study_of_file(path: Path) -> str:
+def study_of_file(file: Lent) -> str:
     """The Study Instance UID of a file that has not been let in yet; '' when there is none to read."""
-    ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+    with io.BufferedReader(file.open()) as source:
+        ds = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
     return str(ds.get("StudyInstanceUID") or "")

@@ -26,7 +26,7 @@ from crosslight.standards.dicom.web.accept import EXPLICIT_LE, OCTETS, MediaRang
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
 from node.holdings import Local, StoredObject
-from node.serve.bounded_child import decode_object, is_plain, layout_object
+from node.serve.bounded_child import decode_object, is_plain, layout_object, lend
 from node.serve.context import ServeContext, share_at
 from node.serve.opened_objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
@@ -73,7 +73,7 @@ async def layout_of(serve: ServeContext, stored: StoredObject, local: Local, sha
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=stored.pixel_offset, length=stored.pixel_length)
     else:
-        layout = await serve.bounded(share, layout_object, local, is_plain(stored))
+        layout = await serve.bounded(share, layout_object, lend(local), is_plain(stored))
     if ref.sha256:
         serve.layouts.put(ref.sha256, layout)
     return layout
@@ -241,7 +241,12 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
     data = await serve.bounded(
-        plan.share, decode_object, plan.local, is_plain(plan.stored), number, serve.config.max_frame_bytes
+        plan.share,
+        decode_object,
+        lend(plan.local),
+        is_plain(plan.stored),
+        number,
+        serve.config.max_frame_bytes,
     )
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable(

@@ -19,7 +19,7 @@ from crosslight.standards.dicom.web.parameters import may_be_ignored
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
 from node.holdings import StoredObject
-from node.serve.bounded_child import is_plain, render_object
+from node.serve.bounded_child import is_plain, lend, render_object
 from node.serve.context import ServeContext, share_at
 from node.serve.frames import frame_list
 from node.serve.opened_objects import on_disk
@@ -123,7 +123,9 @@ async def _render(
     if body is None:
         async with on_disk(serve, stored) as local:
             limit = serve.config.max_render_pixels
-            body = await serve.bounded(share, render_object, local, is_plain(stored), frame, options, limit)
+            body = await serve.bounded(
+                share, render_object, lend(local), is_plain(stored), frame, options, limit
+            )
         if stored.ref.sha256:
             serve.pictures.put(key, body)
     return body

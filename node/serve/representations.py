@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crosslight.runtime.children.wire import Lent
 from crosslight.standards.dicom.pixels.transcode import can_decode
 from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Busy, NotAcceptable, PeerError, TooLarge
 from node.holdings import Local, StoredObject
-from node.serve.bounded_child import is_plain, transcode_object
+from node.serve.bounded_child import is_plain, lend, transcode_object
 from node.serve.context import ServeContext
 from node.serve.opened_objects import Rendition, on_disk, stored
 
@@ -42,7 +43,12 @@ def syntaxes_of(instance: StoredObject) -> tuple[str, ...]:
 async def _transcode(serve: ServeContext, instance: StoredObject, target: Path, share: str) -> int:
     async with on_disk(serve, instance) as local:
         return await serve.bounded(
-            share, transcode_object, local, is_plain(instance), target, serve.config.max_decode_samples
+            share,
+            transcode_object,
+            lend(local),
+            is_plain(instance),
+            Lent(str(target), write=True),
+            serve.config.max_decode_samples,
         )
 
 

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.audit import Act
+from crosslight.runtime.children.wire import Lent
 from crosslight.runtime.http import CALLER, timely_chunks
 from crosslight.runtime.shares import share_of
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
@@ -216,7 +217,7 @@ class _Receiver:
     async def _of_the_study(self, staged: Staging, fate: Fate) -> bool:
         """Whether the instance belongs to the study of the URL (10.5.1: it shall)."""
         try:
-            study_uid = await self._serve.bounded(self._share, study_of_file, staged.path)
+            study_uid = await self._serve.bounded(self._share, study_of_file, Lent(str(staged.path)))
         except PeerError:
             fate.reason = CANNOT_UNDERSTAND
             return False

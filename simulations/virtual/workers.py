@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from crosslight.runtime.workers import Workers
+from crosslight.standards.problem import CrosslightError, Malformed, kind_as_sentence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,8 +27,12 @@ class InlineWorkers(Workers):
         """Nothing to start."""
 
     def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
-        with self._judged():
+        try:
             return fn(*args)
+        except CrosslightError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in a child: readers have no common base
+            raise Malformed("The object cannot be read.", why=kind_as_sentence(error)) from None
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from crosslight.client.doctor import Target, _not_ready, _tls
+from crosslight.client.doctor import Target, _not_ready, _ready, _tls
 from crosslight.runtime.clock import SystemClock
 
 
@@ -82,3 +82,15 @@ def test_why_it_is_not_ready(body: bytes, words: str) -> None:
     assert words in found.what
     assert "{" not in found.what
     assert found.todo
+
+
+def test_what_is_not_confined_is_warned_of() -> None:
+    for body in (
+        b'{"ready": true}',
+        b'{"ready": true, "children": "confined by seccomp and Landlock"}',
+        b"x",
+    ):
+        assert _ready(body).result == "ok"
+    found = _ready(b'{"ready": true, "children": "not confined: needs seccomp"}')
+    assert (found.result, found.todo) == ("warn", "Install libseccomp2, and start it again.")
+    assert "not confined: needs seccomp" in found.what

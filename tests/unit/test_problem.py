@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = {
     "simulations/virtual/loop.py:NothingWillHappenError",  # the run itself fails: nobody is answered
     "simulations/virtual/loop.py:OutsideError",
+    "crosslight/runtime/children/wire.py:Broken",  # a child's owner says it in words of the tree
     "crosslight/runtime/db/seam.py:TooMuch",  # a reading begins again in a wider lane: nobody is told
     "registry/fhir/plan.py:Misunderstood",  # a search is answered, and says what it left out
     "registry/intake/accept.py:_HalfDoneError",  # a batch is taken apart: it never leaves the file

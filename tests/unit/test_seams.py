@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-import node.app
 import registry.app
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.seams import system_seams
+from crosslight.runtime.workers import READERS
 
 
-@pytest.mark.parametrize("module", [*node.app.PRELOAD, *registry.app.PRELOAD])
+@pytest.mark.parametrize("module", [*READERS, *registry.app.READERS_OF_MANIFESTS])
 def test_what_children_are_to_find_loaded_exists(module: str) -> None:
     assert importlib.util.find_spec(module) is not None  # multiprocessing says nothing when it does not
 

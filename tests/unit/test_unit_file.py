@@ -51,3 +51,25 @@ def test_systemd_finds_little_exposed(tmp_path: Path) -> None:
     )
     assert said is not None
     assert float(said[1]) <= 2.5
+
+
+def test_the_unit_lets_children_confine_themselves(tmp_path: Path) -> None:
+    """What it refuses it refuses with an error, so that no child is killed for trying."""
+    text = write_unit(tmp_path, "node", SystemFiles()).read_text("utf-8")
+    sets: dict[str, set[str]] = {}
+    for line in analyzed("syscall-filter", "--no-pager").splitlines():
+        if line.startswith("@"):
+            current = sets[line.split()[0]] = set()
+        elif line.strip() and not line.strip().startswith("#"):
+            current.add(line.strip())
+
+    def calls(name: str) -> set[str]:
+        return set().union(*map(calls, sets[name])) if name in sets else {name}
+
+    allowed: set[str] = set()
+    for value in re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE):
+        named = set().union(*map(calls, value.lstrip("~").split()))
+        allowed = allowed - named if value.startswith("~") else allowed | named
+    assert {"seccomp", "prctl", "landlock_create_ruleset", "landlock_restrict_self"} <= allowed
+    assert "ptrace" not in allowed
+    assert "SystemCallErrorNumber=EPERM\n" in text
