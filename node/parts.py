@@ -207,6 +207,7 @@ def make_serve(
     release = Release(
         ground.audit,
         policy=policy,
+        code=lambda: membership.code,
         suspended=lambda: connection.status.suspended is not None or membership.suspended,
         skew_s=lambda: connection.status.skew_ms / 1000 if connection.status.connected else None,
         patients_of=PatientsOf(holdings),

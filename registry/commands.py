@@ -19,15 +19,17 @@ from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
-from crosslight.standards.access import Principal
-from crosslight.standards.problem import Invalid
+from crosslight.standards.access import Grants
+from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, people_url, read_config
 from registry.members.certificates import SystemCertificate
-from registry.members.model import Member
+from registry.members.credential_store import IssuedToken
+from registry.members.model import Member, System
 from registry.members.printing import identifiers_table, members_table
 from registry.members.service import LOOPBACK_HOSTS, MemberService
+from registry.members.systems import NOTHING, app_principal, granted_text
 from registry.parts import Ground, make_ground, make_members
 
 TOKEN_HOURS = 12
@@ -165,33 +167,54 @@ async def issue_token(
     organisation: str = "",
     hours: float = TOKEN_HOURS,
     member: str = "",
+    grants: Grants = NOTHING,
 ) -> str:
-    """An access token for an app or a person (D21), signed by the region's token key.
+    """An access token for an app or a person (D21), signed by the region's token key, and noted by its id.
+
+    Args:
+        folder: The registry's.
+        role: What it may do; an ``integrator`` only what ``grants`` say.
+        user: Whom or what it stands for, as ``token:USER``.
+        organisation: Organisation code.
+        hours: How long it holds.
+        grants: Of an app.
 
     It is for the registry, or for the one member whose code is given.
 
     Raises:
-        Invalid: for a role that no token may carry, and for a member that there is not.
+        Invalid: for a role that no token may carry, grants that cannot be given, no such member.
     """
+    principal = app_principal(user, role, organisation, grants)
     async with opened(folder) as offline:
-        if member and member not in {one.code for one in offline.members.all()}:
+        members, seams = offline.members, offline.ground.seams
+        if member and member not in {one.code for one in members.all()}:
             raise Invalid("There is no such member.", todo="See crosslight-registry members.", where=member)
-        tokens = AccessTokens(
-            offline.members.keys,
-            offline.region,
-            offline.config.access,
-            offline.ground.seams.clock,
-            offline.ground.seams.ids,
+        members.systems.check(grants)
+        tokens = AccessTokens(members.keys, offline.region, offline.config.access, seams.clock, seams.ids)
+        now, token_id = seams.clock.now(), seams.ids.uuid4().hex
+        noted = IssuedToken(
+            token_id=token_id,
+            subject=principal.subject,
+            role=role,
+            organisation=organisation,
+            grants=grants,
+            issued=now,
+            expires=now + timedelta(hours=hours),
         )
-        principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
-        async with offline.members.acts.act(None, "issue-token", user, role=role, audience=member):
-            return tokens.issue_access_token(principal, hours=hours, member=member)
+        may = granted_text(grants) if grants != NOTHING else ""
+        subject = principal.subject
+        async with members.acts.act(
+            None, "issue-token", subject, role=role, audience=member, token=token_id, grants=may
+        ):
+            token = tokens.issue_access_token(principal, hours=hours, member=member, token_id=token_id)
+            await members.store.credentials.token(noted)
+            return token
 
 
 async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
-        ends = await offline.members.store.certificate_ends()
+        ends = await offline.members.store.credentials.certificate_ends()
         tables = (
             members_table(offline.members, ends, offline.ground.seams.clock.now()),
             identifiers_table(offline.members),
@@ -212,10 +235,20 @@ async def readmit(folder: Path, code: str) -> None:
         await offline.members.readmit(code)
 
 
-async def issue_system(folder: Path, name: str, target: Path) -> SystemCertificate:
-    """A client certificate for an outside system."""
+async def system(
+    folder: Path, name: str, target: Path | None, grants: Grants = NOTHING, *, revoke: bool = False
+) -> tuple[SystemCertificate | None, System]:
+    """Grant an outside system more, or less; and a client certificate for it where ``target`` is a folder."""
     async with opened(folder) as offline:
-        return await offline.members.issue_system(name, target)
+        members, files = offline.members, None
+        if target is None:
+            if members.system(name) is None:
+                raise NotFound(
+                    f"There is no system {name}.", todo=f"Make its certificate: system {name} FOLDER."
+                )
+            return None, await members.systems.grant(name, grants, revoke=revoke)
+        files = await members.systems.issue(name, target, grants, revoke=revoke)
+        return files, await members.systems.grant(name)
 
 
 async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:

@@ -12,9 +12,12 @@ from rich.console import Console
 
 from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
+from crosslight.standards.access import Grants
 from registry.commands import opened
 from registry.members.model import Member, Presence
 from registry.members.service import MemberService
+
+FIND = Grants(capabilities=frozenset({"find"}))
 
 
 async def doctor(folder: Path, console: Console) -> int:
@@ -30,7 +33,7 @@ async def doctor(folder: Path, console: Console) -> int:
             xds_registry=f"{systems}/xds/registry",
         )
         if not listen.open:
-            files = await offline.members.issue_system("doctor", folder / "systems")
+            files = await offline.members.systems.issue("doctor", folder / "systems", FIND)
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
         findings = await examine(target)
         findings += members_found(offline.members)

@@ -60,7 +60,7 @@ from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 MemberTls = Callable[[Member], ssl.SSLContext | None]
-ForeignMember = Callable[[str], Awaitable[Member]]
+ForeignMember = Callable[[str, str], Awaitable[Member]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from node.membership.state import RegionState
 from node.setup import init_node, join_region
 from registry import commands as registry_commands
 from registry.config import read_config as read_registry_config
+from registry.members.systems import NOTHING, asked_grants
 from registry.setup import init_registry
 from simulations.accounts import Account, make_accounts
 from simulations.endpoints import ListedStudies
@@ -176,7 +177,9 @@ class DemoRegion:
                     member.code, offline.people_url, name=member.name, hosts=(HOST, "localhost")
                 )
             if not self.open_mode:
-                await offline.members.issue_system("demo-integrator", self.registry_folder / "systems")
+                await offline.members.systems.issue(
+                    "demo-integrator", self.registry_folder / "systems", asked_grants(("find", "open"))
+                )
         self._add_children()
         self.supervisor.start("registry")
         await self._ready("registry", self.base)
@@ -234,7 +237,7 @@ class DemoRegion:
         ]
 
     async def renew_tokens(self) -> None:
-        """Tokens for an app and a clinician, for twelve hours."""
+        """Tokens for an app, a clinician, and what stores at each trust; for twelve hours."""
         self.tokens_at = time.monotonic()
         if self.open_mode:
             return
@@ -244,6 +247,8 @@ class DemoRegion:
             ("clinician", clinician.user, clinician.organisation),
         ):
             for audience in ("", *self.topology.codes):
+                # what stores at a trust reads there; what asks the registry reads, and no more
+                may = asked_grants(("find", "open"), stores_at=audience) if role == "integrator" else NOTHING
                 given = await registry_commands.issue_token(
                     self.registry_folder,
                     role=role,
@@ -251,6 +256,7 @@ class DemoRegion:
                     organisation=organisation,
                     hours=TOKEN_HOURS,
                     member=audience,
+                    grants=may,
                 )
                 (self.node_tokens.setdefault(audience, {}) if audience else self.tokens)[role] = given
 

@@ -19,6 +19,7 @@ from crosslight.runtime.health import Gauge
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.waiting import Draw, Subscribers
+from crosslight.standards.access import Grants
 from crosslight.standards.directory import DirectoryDocument, DirectoryMember, DirectorySystem
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.region import Region
@@ -73,17 +74,24 @@ def joined(folder: Path, member: MembershipFacts, region: Region, key: ECKey, co
     )
 
 
+READS = Grants(capabilities=frozenset({"find", "open"}))
+
+
 def signed_directory(
     key: ECKey,
     region: Region,
     members: Mapping[str, str],
     *,
-    systems: Sequence[str] = (),
+    systems: Sequence[str] | Mapping[str, Grants] = (),
     withdrawn: Collection[str] = (),
     version: int = 1,
     issued: float | None = None,
 ) -> str:
-    """The region's directory: what it says of members by code, of systems, and of certificates."""
+    """The region's directory: what it says of members by code, of systems, and of certificates.
+
+    Systems of whom a test says no grants may find and open.
+    """
+    granted = systems if isinstance(systems, Mapping) else dict.fromkeys(systems, READS)
     issued = system_seams().clock.now().timestamp() if issued is None else issued
     document = DirectoryDocument(
         version=version,
@@ -103,7 +111,7 @@ def signed_directory(
         ),
         jwks={"keys": [key.as_dict(private=False)]},
         region=region,
-        systems=tuple(DirectorySystem(name=name) for name in systems),
+        systems=tuple(DirectorySystem(name=name, grants=grants) for name, grants in granted.items()),
         withdrawn_certificates=frozenset(withdrawn),
     )
     header = {"alg": "ES256", "kid": str(key.kid), "typ": "directory+jwt"}

@@ -31,7 +31,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import client_session
 from crosslight.runtime.tokens import TokenSigner
-from crosslight.standards.access import Decision, Principal
+from crosslight.standards.access import Decision, Grants, Principal
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import MembershipFacts
 from crosslight.standards.region import Region
@@ -54,7 +54,12 @@ HOME, CODE = "1.2.3.4", "RTK"
 LOCATION, REPOSITORY = Oid("1.2.3.4.1"), Oid("1.2.3.4.2")
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RA2")
-INTEGRATOR = Principal(subject="pacs", roles=frozenset({"integrator"}), organisation="RA2")
+INTEGRATOR = Principal(
+    subject="pacs",
+    roles=frozenset({"integrator"}),
+    organisation="RA2",
+    grants=Grants(capabilities=frozenset({"find", "open", "store"}), store_at="RTK"),
+)
 
 
 #: Who is served: a member whose patient numbers are under nobody's authority, as a file that names no issuer

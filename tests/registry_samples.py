@@ -11,6 +11,7 @@ from dataclasses import replace
 from said_by import SaidBy
 
 from crosslight.runtime.peers import PeerCertificate
+from crosslight.standards.access import Grants
 from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
 from crosslight.standards.region import Region
 from crosslight.standards.study import (
@@ -78,6 +79,7 @@ class MemoryDirectory:
     def __init__(self, codes: tuple[str, ...] = CODES) -> None:
         self.members = {MemberId(i): member(code, i) for i, code in enumerate(codes, 1)}
         self.presences: dict[MemberId, Presence] = {}
+        self.systems: dict[str, Grants] = {}
 
     def set(self, changed: Member) -> Member:
         """Add or replace a member."""
@@ -111,6 +113,9 @@ class MemoryDirectory:
 
     def check_peer(self, peer: PeerCertificate) -> None:
         SaidBy(self, REGION.home_community_id).check(peer)
+
+    def system_grants(self, name: str) -> Grants:
+        return self.systems.get(name, Grants())
 
 
 def nhs(seed: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.peers import PeerCertificate, check_peer
+from crosslight.standards.access import Grants
 from registry.members.model import Directory
 from registry.members.roster import CALLERS
 
@@ -26,6 +27,9 @@ class SaidBy:
 
     def is_withdrawn(self, serial: str) -> bool:
         return False
+
+    def system_grants(self, name: str) -> Grants:
+        return self.directory.system_grants(name)
 
     def check(self, peer: PeerCertificate) -> None:
         """As the registry's own roster."""

@@ -168,14 +168,15 @@ class Hand:
         """What ``crosslight-registry token`` prints for a role, which comes last."""
         *audience, role = more
         user, of = ("app", "") if role == "integrator" else ("dr-hand", next(iter(self.roads)))
-        asked = ("token", "--role", role, "--user", user, "--organisation", of, *audience)
+        may = ("--may", "find,open") if role == "integrator" else ()
+        asked = ("token", "--role", role, "--user", user, "--organisation", of, *may, *audience)
         return self.command("registry", *asked).output.strip().splitlines()[-1]
 
     def told(self) -> Told:
         """Addresses and credentials, as an operator hands them out."""
         if self._told is None:
             client = self.folder / "client"
-            self.command("registry", "system", "consumer", str(client))
+            self.command("registry", "system", "consumer", str(client), "--may", "find,open")
             base, systems = self.url("registry"), f"https://{HOST}:{self.base + 3}"
             national = {"system": NHS_NUMBER_SYSTEM, "oid": NHS_NUMBER_OID, "value": ""}
             self._told = Told(

@@ -83,7 +83,7 @@ class XdsRegistry:
     def acceptor(self) -> Acceptor:
         return self.room.acceptor
 
-    async def foreign(self, repository: str) -> Member:
+    async def foreign(self, repository: str, by: str = "open") -> Member:
         """As ``MemberService.foreign_member``."""
         known = self.directory.by_repository(repository)
         if known is None:

@@ -11,11 +11,12 @@ import re
 from typing import Final
 
 from crosslight.runtime.tls import Identity
-from crosslight.standards.access import Principal
+from crosslight.standards.access import BEFORE_GRANTS, INTEGRATOR, Grants, Principal
 
-_ROLES: Final = {"member": "member", "system": "integrator", "gateway": "gateway"}
+_ROLES: Final = {"member": "member", "system": INTEGRATOR, "gateway": "gateway"}
 _NAMED = re.compile(r"(member|system):([A-Za-z0-9._-]{1,64})\Z")
 
+NO_GRANTS: Final = Grants()
 #: Whoever may run the registry's commands on its machine.
 OPERATOR = Principal(
     subject="operator",
@@ -38,6 +39,7 @@ def principal_of(
     number: int | None = None,
     evidence: str = "certificate",
     purpose: str = "TREAT",
+    grants: Grants = NO_GRANTS,
 ) -> Principal:
     """Whom a certificate of the region speaks for.
 
@@ -47,6 +49,7 @@ def principal_of(
         number: The member's number, where the region's directory is at hand.
         evidence: How it is known, if not by a certificate.
         purpose: Of use.
+        grants: Of an outside system.
     """
     return Principal(
         subject=subject_of(identity),
@@ -57,11 +60,14 @@ def principal_of(
         evidence=evidence,
         member=number,
         credential=f"certificate {identity.serial}" if identity.serial else "",
+        grants=grants,
     )
 
 
 def outside_system(subject: str, name: str, serial: str = "") -> Principal:
     """A system with a certificate of an authority that is not the region's (a node that stands alone, D18).
+
+    Nobody grants it anything there: whose certificates may search, fetch and store is the authority's to say.
 
     Args:
         subject: Of the certificate, whole.
@@ -71,8 +77,9 @@ def outside_system(subject: str, name: str, serial: str = "") -> Principal:
     return Principal(
         subject=f"system:{subject}",
         name=name,
-        roles=frozenset({"integrator"}),
+        roles=frozenset({INTEGRATOR}),
         evidence="certificate",
+        grants=BEFORE_GRANTS,
         credential=f"certificate {serial}" if serial else "",
     )
 
@@ -82,7 +89,7 @@ def device(title: str, organisation: str) -> Principal:
     return Principal(
         subject=f"aet:{title}",
         name=title,
-        roles=frozenset({"integrator"}),
+        roles=frozenset({INTEGRATOR}),
         organisation=organisation,
         evidence="dimse",
     )

@@ -25,6 +25,7 @@ from crosslight.runtime.tls import (
     serial_of,
 )
 from crosslight.runtime.waiting import Wake
+from crosslight.standards.access import Grants
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 
 log = get_logger("peers")
@@ -91,6 +92,10 @@ class Standing(Protocol):
         """Whether the certificate with this serial number is refused although it has not ended."""
         ...
 
+    def system_grants(self, name: str) -> Grants:
+        """What an outside system was granted; nothing, where it is none."""
+        ...
+
 
 def check_peer(
     peer: PeerCertificate, region: Standing, now: datetime, kinds: Collection[IdentityKind] = ANYBODY
@@ -129,6 +134,11 @@ def check_peer(
         raise Unauthenticated(
             "No system of this region has this name.", todo="Ask the region's operator for a certificate."
         )
+
+
+def grants_of(identity: Identity, region: Standing) -> Grants:
+    """What whoever shows a certificate was granted; members and the gateway need no grants."""
+    return region.system_grants(identity.name) if identity.kind == "system" else Grants()
 
 
 def _check_member(status: str, reason: str) -> None:

@@ -115,7 +115,14 @@ class TokenSigner:
         return compact_jws({"kid": self._key.kid, "typ": f"{kind}+jwt"}, orjson.dumps(claims), self._key)
 
     def access(
-        self, principal: Principal, *, audience: str, ttl_s: int, presenter: str = "", source: str = ""
+        self,
+        principal: Principal,
+        *,
+        audience: str,
+        ttl_s: int,
+        presenter: str = "",
+        source: str = "",
+        token_id: str = "",
     ) -> str:
         """A token for an app or person.
 
@@ -125,8 +132,11 @@ class TokenSigner:
             ttl_s: Life.
             presenter: The thumbprint of the only certificate that may show it; '' for whoever has it.
             source: The id of the token that it is given for: it ends with that one.
+            token_id: Its own id (``jti``), where that is noted elsewhere; '' for any.
         """
-        return self._mint("access", principal, audience, ttl_s, {}, presenter, source)
+        return self._mint(
+            "access", principal, audience, ttl_s, {"jti": token_id} if token_id else {}, presenter, source
+        )
 
     def release(
         self,

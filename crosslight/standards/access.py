@@ -70,6 +70,8 @@ Action = Literal[
     "issue-certificate",
     "issue-token",
     "exchange-token",
+    "grant",
+    "end-credential",
 ]
 
 #: What a person does about records, and what an operator does about members.
@@ -84,6 +86,8 @@ MEMBERSHIP: frozenset[Action] = frozenset(
         "describe-source",
         "issue-certificate",
         "issue-token",
+        "grant",
+        "end-credential",
     }
 )
 
@@ -92,7 +96,7 @@ PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "h
 
 ROLES = {
     "clinician": "Finds and opens any patient's imaging for their care.",
-    "integrator": "A system that queries, retrieves, stores and publishes for a member.",
+    "integrator": "An outside system or app: may do what it was granted, and nothing by itself.",
     "exporter": "Asks for many patients at once, for those whom the region has agreed to; opens no image.",
     "identity": "Sees disputed identities and resolves them.",
     "operator": (
@@ -106,6 +110,37 @@ ROLES = {
     "open": "The caller without credentials in an open demo: every role but the identity officer's.",
 }
 
+#: What may be granted to an outside system or an app beyond its role; nothing is granted by itself.
+Capability = Literal["find", "open", "export", "store", "publish", "feed", "link"]
+CAPABILITIES: dict[Capability, str] = {
+    "find": "Search for the imaging of a patient who is named, and read what the index says of it.",
+    "open": "Retrieve images and manifests.",
+    "export": "Ask for many patients at once: questions that name nobody.",
+    "store": "Store objects into the archive of one member, which the grant names.",
+    "publish": "Register documents for the repositories that the grant names, and change its own.",
+    "feed": "Feed patients of the assigning authorities that the grant names.",
+    "link": "Merge national numbers: say that two of them are one person.",
+}
+
+#: The role of outside systems and apps.
+INTEGRATOR = "integrator"
+#: What it needs for each action of a face. What is not here it may never do.
+NEEDS: dict[str, dict[str, Capability]] = {
+    "fhir": {"search": "find", "read": "find"},
+    "dicomweb": {"search": "find", "read": "find", "retrieve": "open", "store": "store"},
+    "gateway": {"retrieve": "open"},
+    "xds": {"search": "find", "publish": "publish", "delete": "publish"},
+    "iti43": {"retrieve": "open"},
+    "rad69": {"retrieve": "open"},
+    "hl7": {"feed": "feed"},
+}
+#: How the region's operator grants a capability that is for some data only.
+_SCOPED: dict[str, str] = {
+    "store": "--stores-at CODE",
+    "publish": "--publishes REPOSITORY",
+    "feed": "--feeds AUTHORITY",
+}
+
 #: role -> face -> actions. What is not here is refused.
 TABLE: dict[str, dict[str, frozenset[str]]] = {
     "clinician": {
@@ -117,15 +152,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "iti43": frozenset({"retrieve"}),
         "rad69": frozenset({"retrieve"}),
     },
-    "integrator": {
-        "fhir": frozenset({"search", "read"}),
-        "dicomweb": frozenset({"search", "read", "retrieve", "store"}),
-        "gateway": frozenset({"retrieve"}),
-        "xds": frozenset({"search", "publish", "delete"}),
-        "iti43": frozenset({"retrieve"}),
-        "rad69": frozenset({"retrieve"}),
-        "hl7": frozenset({"feed"}),
-    },
+    INTEGRATOR: {face: frozenset(actions) for face, actions in NEEDS.items()},
     "exporter": {
         "fhir": frozenset({"search", "read", "export"}),
         "dicomweb": frozenset({"search", "read", "export"}),
@@ -153,17 +180,8 @@ _EVERY_ACTION = frozenset(
 )
 
 
-#: What may be granted to an outside system or an app beyond its role; nothing is granted by itself.
-Capability = Literal["find", "open", "export", "store", "publish", "feed", "link"]
-CAPABILITIES: dict[Capability, str] = {
-    "find": "Search for the imaging of a patient who is named, and read what the index says of it.",
-    "open": "Retrieve images and manifests.",
-    "export": "Ask for many patients at once: questions that name nobody.",
-    "store": "Store objects into the archive of one member, which the grant names.",
-    "publish": "Register documents for the repositories that the grant names, and change its own.",
-    "feed": "Feed patients of the assigning authorities that the grant names.",
-    "link": "Merge national numbers: say that two of them are one person.",
-}
+#: In the place of an authority, a repository or a member: all of them.
+ANY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +189,39 @@ class Grants:
     """What one outside system or app was granted, and for whose data.
 
     ``authorities`` are OIDs whose patients it may feed, ``repositories`` repositoryUniqueIds that it may
-    publish for, ``store_at`` the code of the one member that it may store into.
+    publish for, ``store_at`` the code of the one member that it may store into. :data:`ANY` in their place
+    is whosever data: nobody can grant that, see :data:`BEFORE_GRANTS`.
     """
 
     capabilities: frozenset[str] = frozenset()
     authorities: frozenset[str] = frozenset()
     repositories: frozenset[str] = frozenset()
     store_at: str = ""
+
+    def may(self, capability: str) -> bool:
+        """Whether this was granted; who may ask for everybody may ask for one."""
+        return capability in self.capabilities or (capability == "find" and "export" in self.capabilities)
+
+    def feeds(self, authority: str) -> bool:
+        """Whether patients of this authority may be fed."""
+        return self.may("feed") and not self.authorities.isdisjoint((authority, ANY))
+
+    def publishes(self, repository_unique_id: str) -> bool:
+        """Whether documents of this repository may be registered."""
+        return self.may("publish") and not self.repositories.isdisjoint((repository_unique_id, ANY))
+
+    def stores_at(self, code: str) -> bool:
+        """Whether objects may be stored into the archive of the member with this code."""
+        return self.may("store") and self.store_at in (code, ANY)
+
+    def plus(self, more: Grants) -> Grants:
+        """These and more; of members to store into the newer one."""
+        return Grants(
+            capabilities=self.capabilities | more.capabilities,
+            authorities=self.authorities | more.authorities,
+            repositories=self.repositories | more.repositories,
+            store_at=more.store_at or self.store_at,
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON-able data, without what is empty."""
@@ -197,6 +241,17 @@ class Grants:
         names = ("capabilities", "authorities", "repositories")
         sets = {name: frozenset(map(str, said.get(name) or ())) for name in names}
         return cls(**sets, store_at=str(said.get("store_at") or ""))
+
+
+#: What the role itself gave before there were grants (releases before 0.3). Systems that had a certificate
+#: then keep it until they are granted something, or nothing; whoever calls a node that belongs to no region
+#: has it too.
+BEFORE_GRANTS = Grants(
+    capabilities=frozenset({"find", "open", "export", "store", "publish", "feed"}),
+    authorities=frozenset({ANY}),
+    repositories=frozenset({ANY}),
+    store_at=ANY,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +322,31 @@ def decide(principal: Principal, face: Face, action: Action) -> Decision:
     if action == "export" and "export" in principal.grants.capabilities:
         granted = decide(principal, face, "search")  # what it may not search it may not export
         return Decision(granted.permit, f"granted: {face} export" if granted.permit else granted.rule)
+    missing = ""
     for role in sorted(principal.roles):
-        if action in TABLE.get(role, {}).get(face, frozenset()):
+        if action not in TABLE.get(role, {}).get(face, frozenset()):
+            continue
+        needed = NEEDS[face][action] if role == INTEGRATOR else ""
+        if not needed or principal.grants.may(needed):
             return Decision(True, f"{role}: {face} {action}")
+        missing = needed
+    if missing:
+        return Decision(False, not_granted(principal, missing))
     return Decision(False, f"no role of {sorted(principal.roles)} may {action} on {face}")
+
+
+def not_granted(principal: Principal, capability: str, whose: str = "") -> str:
+    """Why a system or an app is refused, and the command by which the region's operator grants it.
+
+    Args:
+        principal: Who is refused.
+        capability: What it would need.
+        whose: The authority, repository or member whose data it is about, where that alone was not granted.
+    """
+    option = _SCOPED.get(capability, f"--may {capability}")
+    option = f"{option.split()[0]} {whose}" if whose else option
+    named = principal.subject.removeprefix("system:")
+    system = named != principal.subject
+    command = f"system {named}" if system else f"token --role {INTEGRATOR} --user …"
+    for_whom = f" for {whose}" if whose else ""
+    return f"{capability!r} was not granted{for_whom}: crosslight-registry {command} {option}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from crosslight.standards.access import Grants
+from crosslight.standards.access import BEFORE_GRANTS, Grants
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import (
     Endpoints,
@@ -79,7 +79,8 @@ class DirectoryDocument:
     ``systems`` are the outside systems with what each was granted. ``withdrawn_tokens`` are the ids (``jti``)
     of tokens that were ended before their time, and ``withdrawn_certificates`` the serial numbers (as
     :class:`registry.members.ca.Issued` writes them) of certificates that must be refused although they have
-    not expired; each stands here until it would have ended by itself.
+    not expired; each stands here until it would have ended by itself. ``tells_systems`` is false of the
+    directory of a registry before 0.3, which names no systems.
     """
 
     version: int
@@ -92,11 +93,18 @@ class DirectoryDocument:
     systems: tuple[DirectorySystem, ...] = ()
     withdrawn_tokens: frozenset[str] = frozenset()
     withdrawn_certificates: frozenset[str] = frozenset()
+    tells_systems: bool = True
 
     @property
     def suspended(self) -> frozenset[str]:
         """Codes of members whose certificates must be refused."""
         return frozenset(m.code for m in self.members if m.status == "suspended")
+
+    def grants_of(self, system: str) -> Grants | None:
+        """What an outside system was granted; None of one that is none (any more), and must be refused."""
+        if not self.tells_systems:
+            return BEFORE_GRANTS
+        return next((one.grants for one in self.systems if one.name == system), None)
 
     def claims(self) -> dict[str, Any]:
         """As the claims of its JWS."""
@@ -135,6 +143,7 @@ class DirectoryDocument:
                 systems=tuple(map(DirectorySystem.from_plain, claims.get("systems", ()))),
                 withdrawn_tokens=frozenset(map(str, claims.get("withdrawn_tokens", ()))),
                 withdrawn_certificates=frozenset(map(str, claims.get("withdrawn_certificates", ()))),
+                tells_systems="systems" in claims,
             )
         except (KeyError, TypeError, ValueError):
             raise Malformed("The directory is not complete.") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from crosslight.standards.access import Grants
 from crosslight.standards.directory import DirectoryDocument
 from node.membership.state import RegionState
 
@@ -36,13 +37,11 @@ class RegionWord:
         self._state = state
         self._read: DirectoryDocument | None = None
         self._statuses: dict[str, str] = {}
-        self._systems: frozenset[str] = frozenset()
 
     def _directory(self) -> DirectoryDocument | None:
         directory = self._state.directory
         if directory is not self._read:
             self._statuses = {m.code: m.status for m in directory.members} if directory else {}
-            self._systems = frozenset(one.name for one in directory.systems) if directory else frozenset()
             self._read = directory  # last: another thread may look meanwhile
         return directory
 
@@ -60,9 +59,13 @@ class RegionWord:
         return self._statuses.get(code, ""), ""
 
     def is_system(self, name: str) -> bool:
-        """A directory that names none is of a registry that does not say (before 0.3)."""
-        self._directory()
-        return not self._systems or name in self._systems
+        """Whether the directory names it; one of a registry before 0.3 names none, and none is refused."""
+        directory = self._directory()
+        return directory is None or directory.grants_of(name) is not None
+
+    def system_grants(self, name: str) -> Grants:
+        directory = self._directory()
+        return (directory.grants_of(name) if directory is not None else None) or Grants()
 
     def is_withdrawn(self, serial: str) -> bool:
         directory = self._directory()

@@ -21,7 +21,14 @@ from joserfc.jws import extract_compact
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.credentials import principal_of, subject_of
 from crosslight.runtime.http import Handler, admit, peer_certificate, peer_thumbprint
-from crosslight.runtime.peers import LivePeers, PeerCertificate, Standing, check_peer, tls_peer
+from crosslight.runtime.peers import (
+    LivePeers,
+    PeerCertificate,
+    Standing,
+    check_peer,
+    grants_of,
+    tls_peer,
+)
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.tokens import Kind, TokenVerifier
 from crosslight.standards.access import OPEN
@@ -186,7 +193,8 @@ class Authenticator(Gate):
                     why="Who was suspended meanwhile is not known here.",
                     todo="Send a person's access token, or ask this trust to look at the node's link.",
                 )
-            return Grant(principal=principal_of(identity), kind="certificate", via=_via(identity))
+            principal = principal_of(identity, grants=grants_of(identity, self._region))
+            return Grant(principal=principal, kind="certificate", via=_via(identity))
         if self._open:
             return Grant(principal=OPEN, kind="open")
         raise Unauthenticated("Sign in first.", todo="Send a bearer token.")

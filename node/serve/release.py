@@ -22,7 +22,7 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.shares import Shares, share_of
-from crosslight.standards.access import Action, Decision, Face, Principal, decide
+from crosslight.standards.access import Action, Decision, Face, Principal, decide, not_granted
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, Unavailable
 
@@ -68,6 +68,7 @@ class Release:
     Args:
         audit: Where acts are committed.
         policy: The trust's own rule, asked after the table.
+        code: This node's organisation code, by which it is granted to systems to store here.
         suspended: Whether the region has suspended this node; then nothing is released on the region's
             credentials.
         skew_s: Measured clock difference to the region in seconds, None before the first measurement.
@@ -81,6 +82,7 @@ class Release:
         audit: AuditLog,
         *,
         policy: Policy = no_policy,
+        code: Callable[[], str] = lambda: "",
         suspended: Callable[[], bool] = lambda: False,
         skew_s: Callable[[], float | None] = lambda: None,
         patients_of: PatientsOf = _nobody,
@@ -89,7 +91,7 @@ class Release:
     ) -> None:
         self._audit = audit
         self._policy = policy
-        self._suspended = suspended
+        self._code, self._suspended = code, suspended
         self._skew = skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
         self._sending = sending
@@ -185,6 +187,9 @@ class Release:
         """The patient's identifiers of a study held here."""
         return await self._patients_of(study_uid)
 
+    def _stores_here(self, principal: Principal) -> bool:
+        return "open" in principal.roles or principal.grants.stores_at(self._code())
+
     def _decide(
         self, grant: Grant, action: Action, studies: Sequence[str], face: Face
     ) -> tuple[Decision, CrosslightError | None]:
@@ -222,6 +227,8 @@ class Release:
         ):
             return no("study not in the token", Forbidden("The release token is for other studies."))
         decision = decide(principal, face, action)
+        if decision.permit and action == "store" and not self._stores_here(principal):
+            decision = Decision(False, not_granted(principal, "store", self._code()))
         if decision.permit:
             own = self._policy(principal, face, action, studies)
             rule = f"{decision.rule}; {own.rule}" if own.rule else decision.rule

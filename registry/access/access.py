@@ -66,7 +66,13 @@ class Access:
         self.store = AccessStore(db, clock, ids)
         self.sessions = Sessions(self.store, config, clock, ids)
         self.tokens = AccessTokens(
-            members.keys, members.region, config, clock, ids, presenter=members.own.presenter
+            members.keys,
+            members.region,
+            config,
+            clock,
+            ids,
+            presenter=members.own.presenter,
+            withdrawn=lambda: members.issued.withdrawn_tokens,
         )
         self.exchange = TokenExchange(
             self.tokens, members, audit, clock, base, life_s=config.exchanged_token_minutes * 60

@@ -152,7 +152,7 @@ class Authenticator:
         if token is not None:
             raise Unauthenticated("An access token is not accepted beside this certificate.")
         if identity.kind != "member":
-            return principal_of(identity), ""
+            return principal_of(identity, grants=self._members.system_grants(identity.name)), ""
         member = self._members.active(identity.name)
         return principal_of(identity, name=member.name, number=member.id), ""
 

@@ -51,9 +51,11 @@ class AccessTokens:
         self.verifier = TokenVerifier(region.home_community_id, clock, keys.jwks(), withdrawn)
 
     def issue_access_token(
-        self, principal: Principal, *, hours: float | None = None, member: str = ""
+        self, principal: Principal, *, hours: float | None = None, member: str = "", token_id: str = ""
     ) -> str:
         """A token for an app, good at the registry, or at the one member whose code is given.
+
+        ``token_id`` is its own id (``jti``), where that is noted elsewhere.
 
         Raises:
             Invalid: for roles that are none, or that no token gives.
@@ -65,6 +67,7 @@ class AccessTokens:
             principal,
             audience=member or self._audience,
             ttl_s=int((hours or self._config.token_hours) * 3600),
+            token_id=token_id,
         )
 
     def claims(self, token: str, presenter: str = "") -> Claims:

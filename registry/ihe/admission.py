@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller
-from crosslight.standards.access import Action, Face, Principal
+from crosslight.standards.access import Action, Face, Principal, not_granted
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Forbidden, Invalid
 from registry.ask.ask import Ask
@@ -15,7 +15,7 @@ from registry.index.model import Holding
 from registry.members.model import Directory, Member
 
 SOME = 1000  # ids by which the owner of a request's objects is found
-ForeignMember = Callable[[str], Awaitable[Member]]
+ForeignMember = Callable[[str, str], Awaitable[Member]]  # repositoryUniqueId, for which subject
 
 
 class Admission:
@@ -56,34 +56,50 @@ class Admission:
         )
         return self._audit.act(caller, face, action, about, code=lambda error: error.xds_code, lazy=True)
 
-    async def member_for(self, principal: Principal, repository: str) -> Member:
-        """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).
+    async def member_for(self, principal: Principal, *repositories: str) -> Member:
+        """For whom ``principal`` may submit what is in ``repositories`` (repositoryUniqueIds, or a sourceId).
 
-        A member's node submits for itself; an integrator for its own organisation and for repositories that
-        are no member's.
+        A member's node submits for itself; a system for the repositories that it was granted. It submits for
+        the first one, and no document may name one that it may not submit for.
 
         Raises:
-            Forbidden: the repository is another's, or the member is suspended.
+            Forbidden: a repository is another's, or was not granted; the member is suspended.
             Invalid: a repository id that is no OID.
         """
+        first, *others = (*dict.fromkeys(repositories),) or ("",)
+        for repository in others:
+            self._check_may_submit(principal, repository)
+        return await self._member_for(principal, first)
+
+    async def _member_for(self, principal: Principal, repository: str) -> Member:
         if principal.member is not None:
             own = self._directory.by_id(MemberId(principal.member))
             if own is None:
                 raise Forbidden("This member is not known here.")
-            if repository and repository != own.repository_unique_id:
+            if repository:
+                self._check_may_submit(principal, repository)
+            return _active(own)
+        self._check_may_submit(principal, repository)
+        known = self._directory.by_repository(repository)
+        if known is None:
+            return await self._foreign(repository, principal.subject)
+        return _active(known)
+
+    def _check_may_submit(self, principal: Principal, repository: str) -> None:
+        known = self._directory.by_repository(repository)
+        if principal.member is not None:
+            if known is None or known.id != principal.member:
                 raise Forbidden(
                     "These documents are in another's repository.",
                     why="repositoryUniqueId is not the sender's.",
                 )
-            return _active(own)
-        known = self._directory.by_repository(repository)
-        if known is None:
-            return await self._foreign(repository)
-        if known.status != "foreign" and not _speaks_for(principal, known):
+            return
+        if not _speaks_for(principal, repository, known):
             raise Forbidden(
-                "These documents are in a member's repository.", why="Only that member may register them."
+                "These documents are in a repository that this system may not register for.",
+                why=not_granted(principal, "publish", repository),
+                where=repository,
             )
-        return _active(known)
 
     async def member_of(self, caller: Caller, face: Face, entry_uuids: Sequence[str]) -> Member:
         """Whose the named objects are: the sender's own, or what the index says.
@@ -110,9 +126,9 @@ class Admission:
             )
             raise Invalid(what, xds_code="UnresolvedReferenceException", where=next(iter(entry_uuids), ""))
         member = self._directory.by_id(owners.pop())
-        if member is None or (member.status != "foreign" and not _speaks_for(principal, member)):
+        if member is None or not _speaks_for(principal, member.repository_unique_id, member):
             raise Forbidden(
-                "These objects are another's.", why="Only the member that registered them may change them."
+                "These objects are another's.", why="Only whoever registered them may change them."
             )
         return _active(member)
 
@@ -131,8 +147,13 @@ def _names(holding: Holding) -> set[str]:
     }
 
 
-def _speaks_for(principal: Principal, member: Member) -> bool:
-    return "open" in principal.roles or principal.organisation == member.code
+def _speaks_for(principal: Principal, repository: str, known: Member | None) -> bool:
+    """Whether whoever is no member may submit for a repository; for a member's only if granted by name."""
+    if "open" in principal.roles:
+        return True
+    if known is not None and known.status != "foreign" and repository not in principal.grants.repositories:
+        return False
+    return principal.grants.publishes(repository)
 
 
 def _active(member: Member) -> Member:

@@ -59,10 +59,10 @@ class RegisterDocumentSet(Transaction):
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
         studies = [uid for document in objects.documents if (uid := study_uid_of(document.reference_ids))]
         async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
-            repository = objects.submissions[0].source_id
-            if objects.documents:
-                repository = objects.documents[0].repository_unique_id
-            member = await self._admission.member_for(call.caller.principal, repository)
+            repositories = [document.repository_unique_id for document in objects.documents]
+            member = await self._admission.member_for(
+                call.caller.principal, *(repositories or [objects.submissions[0].source_id])
+            )
             acceptance = await self._acceptor.accept(
                 Submission(
                     member=member,

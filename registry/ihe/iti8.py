@@ -37,7 +37,7 @@ def certificate_principal(peer: Peer, directory: Directory) -> Principal:
     directory.check_peer(shown)
     member = directory.by_code(shown.identity.name) if shown.identity.kind == "member" else None
     if member is None:
-        return principal_of(shown.identity)
+        return principal_of(shown.identity, grants=directory.system_grants(shown.identity.name))
     return principal_of(shown.identity, name=member.name, number=int(member.id))
 
 

@@ -2,20 +2,22 @@
 
 The order of calls: a face parses a message and says who sent it; here the sender and the authorities of its
 ids are checked, the act is audited, the records are committed, and only then the face answers. A member feeds
-its own authority and gives national numbers beside it; systems and the open demo feed the whole affinity
-domain. Ids of authorities outside the domain are passed over (ITI TF-2 3.8.4.1.3).
+its own authority and gives national numbers beside it; a system feeds the authorities that it was granted,
+the open demo the whole affinity domain. Ids of authorities outside the domain are passed over (ITI TF-2
+3.8.4.1.3).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.audit import About, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Face, Principal
+from crosslight.standards.access import Face, Principal, not_granted
 from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.hl7.adt import Adt
 from crosslight.standards.ids import Identifier, MemberId
@@ -36,7 +38,15 @@ class _Domain:
 
     region: Region
     directory: Directory
-    member: MemberId | None  # None: all of it
+    principal: Principal
+
+    @property
+    def member(self) -> MemberId | None:
+        return MemberId(self.principal.member) if self.principal.member is not None else None
+
+    def granted(self, authority: str) -> bool:
+        """Whether a sender that is no member may feed this authority."""
+        return "open" in self.principal.roles or self.principal.grants.feeds(authority)
 
     def national(self, authority: str) -> bool:
         return authority in self.region.nationals
@@ -53,7 +63,11 @@ class _Domain:
         owner = self.owner(authority)
         if self.member is not None:
             return owner == self.member
-        return owner is not None or authority == self.region.authority
+        return (owner is not None or authority == self.region.authority) and self.granted(authority)
+
+    def by_number(self, authority: str) -> bool:
+        """Whether a national number alone makes a record that this sender may feed."""
+        return self.national(authority) and (self.member is not None or self.granted(authority))
 
 
 class PatientIntake:
@@ -93,11 +107,7 @@ class PatientIntake:
         async with self._audit.act(
             caller, face, "feed", about, refusal="This sender may not feed patients."
         ) as act:
-            domain = _Domain(
-                self._region,
-                self._directory,
-                MemberId(principal.member) if principal.member is not None else None,
-            )
+            domain = _Domain(self._region, self._directory, principal)
             if adt.subsumed is not None:
                 await self._merge(adt, domain, principal)
             else:
@@ -120,11 +130,13 @@ class PatientIntake:
     async def _feed(self, adt: Adt, domain: _Domain, principal: Principal) -> None:
         nationals = tuple(i for i in adt.identifiers if domain.national(i.authority))
         locals_ = [i for i in adt.identifiers if i.value and domain.local(i.authority)]
-        records = locals_ or [i for i in nationals if i.value][:1]
+        records = locals_ or [i for i in nationals if i.value and domain.by_number(i.authority)][:1]
         if not records:
-            if any(i.value and self._directory.by_authority(i.authority) for i in adt.identifiers):
+            if (known := self._of_the_domain(adt.identifiers)) is not None:
                 raise Forbidden(
-                    "This sender may not feed that authority.", why="A member feeds its own.", where="PID-3.4"
+                    "This sender may not feed that authority.",
+                    why=_whose(principal, known.authority),
+                    where="PID-3.4",
                 )
             raise Invalid(
                 "No id is of an authority of this affinity domain.", why="ITI TF-2 3.8.4.1.3", where="PID-3.4"
@@ -149,16 +161,30 @@ class PatientIntake:
             erase=adt.erase,
         )
 
+    def _of_the_domain(self, identifiers: Sequence[Identifier]) -> Identifier | None:
+        """The first id of an authority that somebody may feed."""
+        known = (*self._region.nationals, self._region.authority)
+        return next(
+            (
+                one
+                for one in identifiers
+                if one.value and (one.authority in known or self._directory.by_authority(one.authority))
+            ),
+            None,
+        )
+
     async def _merge(self, adt: Adt, domain: _Domain, principal: Principal) -> None:
         assert adt.subsumed is not None  # noqa: S101 - parse_adt gives A40 its MRG-1
         for identifier, where in ((adt.survivor, "PID-3"), (adt.subsumed, "MRG-1")):
             national = domain.national(identifier.authority)
-            if domain.local(identifier.authority) or (national and domain.member is None):
+            if domain.local(identifier.authority) or (
+                national and domain.member is None and domain.granted(identifier.authority)
+            ):
                 continue
-            if national or self._directory.by_authority(identifier.authority):
+            if self._of_the_domain((identifier,)) is not None:
                 raise Forbidden(
                     "This sender may not merge that authority's ids.",
-                    why="A member merges its own.",
+                    why=_whose(principal, identifier.authority),
                     where=where,
                 )
             raise Invalid(
@@ -176,6 +202,13 @@ class PatientIntake:
         await self._store.merge(
             adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}"
         )
+
+
+def _whose(principal: Principal, authority: str) -> str:
+    """Why a sender may not feed an authority."""
+    if principal.member is not None:
+        return "A member feeds and merges its own."
+    return not_granted(principal, "feed", authority)
 
 
 def _narrowed(adt: Adt, local: Identifier, nationals: tuple[Identifier, ...]) -> Patient:

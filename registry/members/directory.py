@@ -7,14 +7,22 @@ from datetime import datetime
 import orjson
 
 from crosslight.runtime.signing import compact_jws
-from crosslight.standards.directory import DirectoryDocument, DirectoryMember
+from crosslight.standards.directory import DirectoryDocument, DirectoryMember, DirectorySystem
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
+from registry.members.credential_store import CredentialFacts
 from registry.members.model import Member
 
 
 def directory_document(
-    members: tuple[Member, ...], region: Region, keys: TokenKeys, *, version: int, now: datetime, hours: float
+    members: tuple[Member, ...],
+    credentials: CredentialFacts,
+    region: Region,
+    keys: TokenKeys,
+    *,
+    version: int,
+    now: datetime,
+    hours: float,
 ) -> DirectoryDocument:
     """The directory as it is now; ``members`` are those that count for coverage."""
     issued = int(now.timestamp())
@@ -39,6 +47,11 @@ def directory_document(
         ),
         jwks=keys.jwks(),
         region=region,
+        systems=tuple(
+            DirectorySystem(name=system.name, grants=system.grants) for system in credentials.systems.values()
+        ),
+        withdrawn_tokens=credentials.withdrawn_tokens,
+        withdrawn_certificates=credentials.withdrawn_certificates,
     )
 
 

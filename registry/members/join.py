@@ -136,7 +136,7 @@ async def issue_member(members: MemberService, row: MemberRow, csr: bytes) -> by
     member = row.member
     issued = members.ca.member(csr, member.code, row.hosts, timedelta(days=members.config.certificate_days))
     identity = Identity("member", member.code, members.region.home_community_id)
-    await members.store.certificate(issued.serial, identity.uri, member.id, issued.expires)
+    await members.store.credentials.certificate(issued.serial, identity.uri, member.id, issued.expires)
     log.info("certificate issued", code=member.code, serial=issued.serial, expires=issued.expires.isoformat())
     return issued.chain_pem
 

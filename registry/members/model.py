@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from crosslight.runtime.peers import PeerCertificate
+from crosslight.standards.access import Grants
 from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
@@ -124,6 +125,19 @@ class Presence:
         return self.last_heard is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """An outside system that was given a certificate.
+
+    ``upgrade``: nobody granted it this, it is what its role gave before there were grants (ADR 0036).
+    """
+
+    name: str
+    grants: Grants
+    since: datetime
+    upgrade: bool = False
+
+
 class Directory(Protocol):
     """The region's members as the other rooms see them: cheap, synchronous reads of an in-memory copy."""
 
@@ -166,6 +180,10 @@ class Directory(Protocol):
             Unauthenticated: nobody of this region, no caller here, ended or withdrawn.
             Forbidden: a suspended member.
         """
+        ...
+
+    def system_grants(self, name: str) -> Grants:
+        """What an outside system was granted; nothing, where it is none."""
         ...
 
 

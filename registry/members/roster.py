@@ -12,12 +12,14 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.peers import LivePeers, PeerCertificate, check_peer, named_peer
 from crosslight.runtime.tls import Identity, IdentityKind
+from crosslight.standards.access import Grants
 from crosslight.standards.ids import MemberId, is_strict_uid
-from crosslight.standards.problem import Invalid, Unauthenticated
+from crosslight.standards.problem import Forbidden, Invalid, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.config import MembersConfig
 from registry.members.connections import LiveConnections
-from registry.members.model import Member, Presence
+from registry.members.credential_store import CredentialFacts
+from registry.members.model import Member, Presence, System
 from registry.members.presence import PresenceBoard
 from registry.members.store import MemberRow, MemberStore
 
@@ -50,6 +52,7 @@ class Roster:
         self._codes: dict[str, Member] = {}
         self._oids: dict[tuple[str, str], Member] = {}
         self._version = -1
+        self.issued = CredentialFacts()
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -60,22 +63,17 @@ class Roster:
     async def refresh(self) -> None:
         """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
         version, rows = await self.store.load()
+        issued = await self.store.credentials.facts()
         if version < self._version:
             return
+        self.issued = issued
         before = {i: row.member.status for i, row in self._rows.items()}
         self._version = version
         self._rows = {row.member.id: row for row in rows}
         members = [row.member for row in rows]
-        self._codes = {m.code: m for m in members}
-        self._oids = {}
+        self._codes, self._oids = {}, {}
         for m in members:
-            for kind, oid in (
-                ("repo", m.repository_unique_id),
-                ("loc", m.retrieve_location_uid),
-                ("auth", m.authority),
-            ):
-                if oid:
-                    self._oids[kind, oid] = m
+            self._name(m)
         for m in members:
             for oid in m.authorities:
                 self._oids.setdefault(("auth", oid), m)
@@ -87,6 +85,17 @@ class Roster:
         self.peers.look()
         for listener in self._listeners:
             listener()
+
+    def _name(self, member: Member) -> None:
+        """Make a member known by its code and OIDs."""
+        self._codes[member.code] = member
+        for kind, oid in (
+            ("repo", member.repository_unique_id),
+            ("loc", member.retrieve_location_uid),
+            ("auth", member.authority),
+        ):
+            if oid:
+                self._oids[kind, oid] = member
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after the copy changed."""
@@ -144,15 +153,58 @@ class Roster:
         """A member with its hosts and its database's id."""
         return self._rows.get(member)
 
-    async def foreign_member(self, repository_unique_id: str) -> Member:
-        """The entry of a repository that is no member's (a foreign XDS source's); made at first sight."""
+    def system(self, name: str) -> System | None:
+        """The outside system of this name; None for one that was never given a certificate, or was ended."""
+        return self.issued.systems.get(name)
+
+    def system_grants(self, name: str) -> Grants:
+        """What an outside system was granted; nothing, where it is none."""
+        system = self.system(name)
+        return system.grants if system is not None else Grants()
+
+    # --- sources that are no members ------------------------------------------------------------------------
+
+    def check_foreign(self, repository_unique_id: str) -> None:
+        """Whether a repository can be an outside one: members' OIDs are the region's to allocate.
+
+        Raises:
+            Forbidden: under the region's own root, and no member's.
+        """
+        root = self.config.root_oid or self.region.home_community_id
+        own = any(
+            repository_unique_id == oid or repository_unique_id.startswith(oid + ".")
+            for oid in (root, self.region.home_community_id)
+        )
+        if own and self.by_repository(repository_unique_id) is None:
+            raise Forbidden(
+                "This repositoryUniqueId is the region's own to give, and nobody has it.",
+                todo="Use an OID of the source's own.",
+                where=repository_unique_id,
+            )
+
+    async def foreign_member(self, repository_unique_id: str, by: str) -> Member:
+        """The entry of a repository that is no member's (a foreign XDS source's); made at first sight.
+
+        Args:
+            repository_unique_id: Of the repository.
+            by: The subject that registers for it first, or describes it.
+
+        Raises:
+            Invalid: no OID.
+            Forbidden: an OID of the region's own.
+            TooLarge: there are too many.
+        """
         known = self.by_repository(repository_unique_id)
         if known is not None:
             return known
         if not is_strict_uid(repository_unique_id):
             raise Invalid("A repositoryUniqueId that is not an OID.", why="ITI TF-3 4.2.3.2.18.")
-        row = await self.store.foreign(repository_unique_id)
-        await self.refresh()
+        self.check_foreign(repository_unique_id)
+        row, version = await self.store.foreign(repository_unique_id, by)
+        if version == self._version + 1:  # nothing else changed: all others need not be read anew
+            self._version = version
+        self._rows[row.member.id] = row
+        self._name(row.member)
         return row.member
 
     # --- who is calling -------------------------------------------------------------------------------------
@@ -169,11 +221,11 @@ class Roster:
 
     def is_system(self, name: str) -> bool:
         """As of Standing."""
-        return True
+        return self.system(name) is not None
 
     def is_withdrawn(self, serial: str) -> bool:
         """As of Standing."""
-        return False
+        return serial in self.issued.withdrawn_certificates
 
     def check_peer(self, peer: PeerCertificate) -> None:
         """As of Directory."""

@@ -19,7 +19,6 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
-from crosslight.runtime.tls import Identity
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.ids import Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
@@ -29,7 +28,7 @@ from registry.keys import TokenKeys
 from registry.members.audited_acts import MemberActs
 from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
-from registry.members.certificates import OwnCertificates, SystemCertificate
+from registry.members.certificates import OwnCertificates
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
 from registry.members.model import Member
@@ -37,6 +36,7 @@ from registry.members.presence_store import PresenceStore
 from registry.members.roster import Roster
 from registry.members.sources import Sources
 from registry.members.store import MemberStore, NewMember
+from registry.members.systems import OutsideSystems
 
 log = get_logger("members")
 
@@ -87,6 +87,7 @@ class MemberService(Roster):
         self.own = OwnCertificates(
             self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files
         )
+        self.systems = OutsideSystems(self, self.acts, self.own, clock)
         self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
         self._tasks: list[asyncio.Task[None]] = []
@@ -245,24 +246,6 @@ class MemberService(Roster):
         await self.refresh()
         return row.member
 
-    async def issue_system(self, name: str, folder: Path, *, by: Caller | None = None) -> SystemCertificate:
-        """A certificate for an outside system (role integrator), as files in ``folder``.
-
-        Raises:
-            Invalid: if ``name`` is none.
-        """
-        if not _CODE.match(name):
-            raise Invalid(
-                "That is no name for a system.",
-                why="Letters, digits, dot, hyphen and underscore; at most 32.",
-            )
-        async with self.acts.act(by, "issue-certificate", f"system/{name}"):
-            files, serial = self.own.issue_system(name, folder)
-            identity = Identity("system", name, self.region.home_community_id)
-            expires = self._clock.now() + timedelta(days=self.config.system_certificate_days)
-            await self.store.certificate(serial, identity.uri, None, expires)
-        return files
-
     # --- the directory as the nodes see it ------------------------------------------------------------------
 
     def signed_directory(self) -> tuple[int, str]:
@@ -272,6 +255,7 @@ class MemberService(Roster):
         if version != self._version or now.timestamp() >= renew_at:
             document = directory_document(
                 self.all(),
+                self.issued,
                 self.region,
                 self.keys,
                 version=self._version,

@@ -55,7 +55,7 @@ class Sources:
                 raise Invalid(
                     "That is no address of a source.", todo="Give an https:// address.", where=address
                 )
-        known = await members.foreign_member(repository_unique_id)
+        known = await members.foreign_member(repository_unique_id, by.principal.subject)
         if known.status != "foreign":
             raise Conflict(
                 f"This repository is {known.code}'s, a member's.", todo="A member says its addresses itself."

@@ -18,10 +18,13 @@ from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
+from registry.members.authority_rows import OwnAuthorities, held_tx
+from registry.members.credential_store import CredentialStore
 from registry.members.model import Member
 
-SCHEMA = SchemaVersion("members", schema=3, compat=1)
+SCHEMA = SchemaVersion("members", schema=4, compat=1)
 MAX_FOREIGN = 10_000
+MAX_FOREIGN_EACH = 100  # of one subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,39 +80,24 @@ def _member(row: Row) -> MemberRow:
     return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
 
 
-@dataclass(frozen=True, slots=True)
-class OwnAuthorities:
-    """The authorities of one member beside its allotted one, in the order in which they came."""
-
-    agreed: tuple[Oid, ...] = ()
-    asked: tuple[Oid, ...] = ()
-
-
-def held_tx(tx: Tx) -> dict[MemberId, OwnAuthorities]:
-    """Of every member that has some."""
-    by_member: dict[MemberId, OwnAuthorities] = {}
-    for member, authority, agreed in tx.rows(
-        "SELECT member, authority, agreed FROM member_authority ORDER BY member, place"
-    ):
-        own = by_member.get(MemberId(int(member)), OwnAuthorities())
-        oid = Oid(authority)
-        own = replace(own, agreed=(*own.agreed, oid)) if agreed else replace(own, asked=(*own.asked, oid))
-        by_member[MemberId(int(member))] = own
-    return by_member
-
-
 def _with(row: MemberRow, own: OwnAuthorities | None) -> MemberRow:
     return replace(row, member=replace(row.member, authorities=own.agreed, asked=own.asked)) if own else row
 
 
 class MemberStore:
-    """Members, their codes, invitations and certificates."""
+    """Members, their codes and invitations.
+
+    Attributes:
+        credentials: What was issued to members and others.
+    """
 
     def __init__(self, db: Db, clock: Clock, root_oid: str, region: Region | None = None) -> None:
         self._db = db
         self._clock = clock
         self._root = root_oid
         self._region = region
+        community = region.home_community_id if region is not None else ""
+        self.credentials = CredentialStore(db, clock, community)
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -166,12 +154,27 @@ class MemberStore:
         row = await self._db.read("member_by_code", lambda tx: tx.row(_MEMBER + " WHERE c.code = ?", (code,)))
         return _member(row) if row else None
 
+    def _allocated_tx(self, tx: Tx) -> tuple[int, tuple[str, str, str]]:
+        """The next number whose OIDs are nobody's.
+
+        A foreign source may have registered under one of them, before that was refused.
+        """
+        while True:
+            number = self._bump(tx, "member")
+            repository, location, authority = (f"{self._root}.10.{number}.{arc}" for arc in (1, 2, 3))
+            taken = tx.row(
+                "SELECT 1 FROM member WHERE repository_unique_id IN (?, ?, ?) OR retrieve_location_uid = ? OR"
+                " authority = ? UNION ALL SELECT 1 FROM member_authority WHERE authority = ?",
+                (repository, location, authority, location, authority, authority),
+            )
+            if taken is None:
+                return number, (repository, location, authority)
+
     def _insert_tx(
         self, tx: Tx, new: NewMember, status: str, oids: tuple[str, str, str] | None = None
     ) -> MemberRow:
-        number = self._bump(tx, "member")
-        arc = f"{self._root}.10.{number}"
-        repository, location, authority = oids or (f"{arc}.1", f"{arc}.2", f"{arc}.3")
+        number, own = self._allocated_tx(tx)
+        repository, location, authority = oids or own
         now = self._now()
         tx.execute(
             "INSERT INTO member (id, name, repository_unique_id, retrieve_location_uid, authority, secret,"
@@ -346,24 +349,40 @@ class MemberStore:
 
         return await self._db.write("member_hello", write)
 
-    async def foreign(self, repository_unique_id: str) -> MemberRow:
-        """The member entry of a repository that is not a member's; made at first sight.
+    async def foreign(self, repository_unique_id: str, by: str) -> tuple[MemberRow, int]:
+        """The entry of a repository that is not a member's, made at first sight, and the version then.
+
+        Args:
+            repository_unique_id: Of the repository.
+            by: The subject that registers for it first, or describes it.
 
         Raises:
-            TooLarge: when there are too many.
+            TooLarge: when there are too many, or too many of this subject.
         """
 
-        def write(tx: Tx) -> MemberRow:
+        def write(tx: Tx) -> tuple[MemberRow, int]:
             row = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
-            if row is not None:
-                return _member(row)
-            count = tx.row("SELECT count(*) FROM member WHERE status = 'foreign'")
-            if count and count[0] >= MAX_FOREIGN:
-                raise TooLarge("Too many foreign repositories.", why=f"Limit here: {MAX_FOREIGN}.")
-            new = NewMember(code="", name=repository_unique_id, secret=b"", hosts=())
-            return self._insert_tx(tx, new, "foreign", (repository_unique_id, "", ""))
+            if row is None:
+                self._room_for_tx(tx, by)
+                new = NewMember(code="", name=repository_unique_id, secret=b"", hosts=())
+                made = self._insert_tx(tx, new, "foreign", (repository_unique_id, "", ""))
+                tx.execute("INSERT INTO foreign_source VALUES (?, ?)", (made.member.id, by))
+            else:
+                made = _member(row)
+            version = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
+            return made, int(version[0]) if version else 0
 
         return await self._db.write("member_foreign", write)
+
+    @staticmethod
+    def _room_for_tx(tx: Tx, by: str) -> None:
+        for sql, values, limit in (
+            ("SELECT count(*) FROM member WHERE status = 'foreign'", (), MAX_FOREIGN),
+            ("SELECT count(*) FROM foreign_source WHERE subject = ?", (by,), MAX_FOREIGN_EACH),
+        ):
+            count = tx.row(sql, values)
+            if count and count[0] >= limit:
+                raise TooLarge("Too many foreign repositories.", why=f"Limit here: {limit}.")
 
     async def set_source(self, member: MemberId, *, name: str, endpoints: Endpoints) -> None:
         """What a source that is no member is called, and where it answers."""
@@ -377,20 +396,3 @@ class MemberStore:
             self._bump(tx)
 
         await self._db.write("member_source", write)
-
-    # --- certificates ---------------------------------------------------------------------------------------
-
-    async def certificate(
-        self, serial: str, identity: str, member: MemberId | None, expires: datetime
-    ) -> None:
-        """Note a certificate that was issued."""
-        row = (serial, identity, member, self._now(), expires.isoformat())
-        await self._db.write(
-            "certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row)
-        )
-
-    async def certificate_ends(self) -> dict[MemberId, datetime]:
-        """When the newest certificate of each member ends."""
-        sql = "SELECT member, max(expires) FROM certificate WHERE member IS NOT NULL GROUP BY member"
-        rows = await self._db.read("certificate_ends", lambda tx: tx.rows(sql))
-        return {MemberId(int(row[0])): datetime.fromisoformat(row[1]) for row in rows}

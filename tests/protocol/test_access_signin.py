@@ -448,7 +448,7 @@ async def test_systems_need_a_certificate(tmp_path: Path) -> None:
     async with access(tmp_path) as a, browser(a) as session:
         with pytest.raises(aiohttp.ClientError):
             await session.get(f"{a.systems}/fhir/x")
-        files = await a.members.issue_system("workstation-1", tmp_path / "system")
+        files = await a.members.systems.issue("workstation-1", tmp_path / "system")
         assert files.key.stat().st_mode & 0o777 == 0o600
         context = client_context(files.ca, files.cert, files.key)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as system:

@@ -52,6 +52,7 @@ from node.setup import init_node, join_region
 from registry.app import RegistryApp
 from registry.config import read_config as read_registry_config
 from registry.members.ca import CertificateAuthority
+from registry.members.systems import asked_grants
 from registry.setup import init_registry
 
 NUMBER, STUDY, SERIES, SOP = "9434765919", "1.2.1", "1.2.1.1", "1.2.1.1.1"
@@ -210,10 +211,11 @@ async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
         folder, ca = tmp_path / "node", registry.members.ca
         people, systems, dimse = free_ports(3)
         init_node(folder, FILES, node_values(registry, people, systems, dimse))
-        await registry.members.issue_system("RTK-NODE", folder / "certs")
+        granted = asked_grants(("find",), feeds=(NHS_NUMBER_OID,), publishes=(REPOSITORY,))
+        await registry.members.systems.issue("RTK-NODE", folder / "certs", granted)
         _host_pair(ca, folder / "certs", HOST, server=True, subject="server")
         others = tmp_path / "others"
-        pacs = await registry.members.issue_system("PACS2", others)
+        pacs = await registry.members.systems.issue("PACS2", others, asked_grants(("find",)))
         viewer = _host_pair(ca, others, "viewer.trust.example", server=False)
         yield Outside(registry, folder, people, systems, dimse, Pair(pacs.ca, pacs.cert, pacs.key), viewer)
 

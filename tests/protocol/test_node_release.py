@@ -336,7 +336,7 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
             region.client("member", "RXC"),
             region.client("system", "PACS"),
         )
-        node.hears()
+        node.hears(systems=["PACS"])
         ours, theirs = region.thumbprint("gateway"), region.thumbprint("member", "RXC")
         table: list[tuple[str, ssl.SSLContext, dict[str, str], int]] = [
             ("the gateway alone", gateway, {}, 403),

@@ -128,6 +128,7 @@ async def test_a_certificate_is_called_the_same_at_every_listener(tmp_path: Path
         await a.members.store.use_invitation(
             Invitation.parse(await a.members.invite("RTK", a.people)).secret, 0
         )
+        await a.members.systems.grant("PAS")
         await a.members.refresh()
         pair = tmp_path / "caller.pem"
         community = a.members.region.home_community_id

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -18,6 +20,9 @@ from scenario_processes import until
 
 from crosslight.client.http import trusting
 from crosslight.runtime.mllp import MllpClient
+from crosslight.standards.problem import Forbidden
+from registry import commands
+from registry.members.systems import asked_grants
 from simulations.people import test_number as nhs_number
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(2 * STORY_S)]
@@ -177,6 +182,21 @@ async def register(told: Told, body: bytes) -> tuple[str, list[str]]:
     return str(reply.body.get("status")).rsplit(":", 1)[-1], errors
 
 
+async def granted(told: Told, source: Source) -> None:
+    """The operator grants what the source needs, by the command, while the registry serves."""
+    with pytest.raises(Forbidden, match="--publishes"):
+        await register(told, source.iti42())
+    grants = asked_grants(feeds=(NHS,), publishes=(source.repository,))
+    await commands.system(Path(told.registry["data"]), "demo-integrator", None, grants)
+
+    async def heard() -> bool:
+        with suppress(Forbidden):
+            return await register(told, source.iti42()) == ("Failure", ["XDSUnknownPatientId"])
+        return False
+
+    await until("the grant is heard", heard, 10)
+
+
 async def assert_taken(told: Told, source: Source) -> None:
     """Unknown before the feed; then registered, found, and not twice."""
     assert await register(told, source.iti42()) == ("Failure", ["XDSUnknownPatientId"])
@@ -202,15 +222,19 @@ async def assert_taken(told: Told, source: Source) -> None:
 
 async def test_a_foreign_source_with_the_regions_codes(secured: Demo) -> None:
     told = secured.up()
-    await assert_taken(told, Source(nhs_number(uuid.uuid4().int % 10**9), KNOWN))
+    source = Source(nhs_number(uuid.uuid4().int % 10**9), KNOWN)
+    assert await feed(told, source.a04()) == "AR", "the demo's system reads, and does nothing else"
+    await granted(told, source)
+    await assert_taken(told, source)
 
 
 async def test_codes_outside_the_value_sets_are_refused(secured: Demo) -> None:
     told = secured.up()
     source = Source(nhs_number(uuid.uuid4().int % 10**9), KNOWN)
+    await granted(told, source)
     assert await feed(told, source.a04()) == "AA"
     for codes, mime in ((ODD, "application/dicom"), (KNOWN, "application/x-odd")):
-        status, errors = await register(told, Source(source.number, codes, mime=mime).iti42())
+        status, errors = await register(told, replace(source, codes=codes, mime=mime).iti42())
         assert status == "Failure"
         assert set(errors) == {"XDSRegistryMetadataError"}
     assert not (await told.find_documents(source.number)).entries, "nothing of a refused submission is kept"

@@ -15,6 +15,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
 from crosslight.runtime.peers import PeerCertificate
 from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
+from crosslight.standards.access import Grants
 from crosslight.standards.hl7.ack import Ack, parse_ack
 from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
@@ -28,6 +29,7 @@ from registry.ihe.iti8 import AdtFeed
 from registry.intake.patients import PatientIntake
 from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
+from registry.members.systems import asked_grants
 
 COMMUNITY = Oid("1.2.826.0.1.1")
 REGION = Region(
@@ -39,6 +41,14 @@ REGION = Region(
 )
 RTK, RXC = Oid("1.2.826.0.1.2.1"), Oid("1.2.826.0.1.2.2")
 NHS = "9990000018"
+
+
+#: What the outside systems of these tests were granted.
+SYSTEMS = {
+    "PAS": asked_grants(("link",), feeds=(RTK, RXC, REGION.authority, NHS_NUMBER_OID)),
+    "ONE": asked_grants(feeds=(RTK,)),
+    "VIEWER": asked_grants(("find", "open")),
+}
 
 
 def member(n: int, code: str, authority: Oid, status: str = "active") -> Member:
@@ -90,6 +100,9 @@ class Members:
 
     def check_peer(self, peer: PeerCertificate) -> None:
         SaidBy(self, COMMUNITY).check(peer)
+
+    def system_grants(self, name: str) -> Grants:
+        return SYSTEMS.get(name, Grants())
 
 
 def certified(path: str, community: str = COMMUNITY, until: str = "Jan  1 00:00:00 2099 GMT") -> Peer:
@@ -203,11 +216,16 @@ async def test_a_national_number_is_read_as_people_write_it_or_passed_over_and_c
     [
         ("member/RTK", f"b1^^^&{RXC}&ISO", "AR", "204"),
         ("member/RTK", "b1^^^&9.9.9&ISO", "AE", "204"),
-        ("member/RTK", f"b1^^^&{REGION.authority}&ISO", "AE", "204"),
+        ("member/RTK", f"b1^^^&{REGION.authority}&ISO", "AR", "204"),
         ("member/OUT", "b1^^^&1.5&ISO", "AR", "204"),
         ("member/NONE", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("gateway", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("system/PAS", "1234567890^^^NHS", "AE", "102"),
+        ("system/ONE", f"b1^^^&{RXC}&ISO", "AR", "204"),
+        ("system/ONE", f"b1^^^&{REGION.authority}&ISO", "AR", "204"),
+        ("system/ONE", f"{NHS}^^^NHS", "AR", "204"),
+        ("system/VIEWER", f"b1^^^&{RTK}&ISO", "AR", "204"),
+        ("system/NOBODY", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("member/RTK", f"b1\\X00\\^^^&{RTK}&ISO", "AE", "101"),
     ],
 )
@@ -234,7 +252,7 @@ async def test_strangers_are_refused(door: Door, database: Db) -> None:
     assert act.who.roles == {"open"}
 
 
-async def test_a_system_feeds_every_authority_of_the_domain(door: Door) -> None:
+async def test_a_system_feeds_the_authorities_that_it_was_granted(door: Door) -> None:
     pas = certified("system/PAS")
     assert (await door.send(f"{NHS}^^^&{NHS_NUMBER_OID}&ISO", pas)).accepted
     assert (await door.send(f"v1^^^&{REGION.authority}&ISO", pas)).accepted

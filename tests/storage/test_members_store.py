@@ -157,8 +157,10 @@ async def test_suspension_by_another_process(database: Db, tmp_path: Path) -> No
 
 async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
     members = await service(database, tmp_path)
-    one, again = await asyncio.gather(members.foreign_member("1.2.3.4"), members.foreign_member("1.2.3.5"))
-    assert (await members.foreign_member("1.2.3.4")).id == one.id != again.id
+    one, again = await asyncio.gather(
+        members.foreign_member("1.2.3.4", "system:A"), members.foreign_member("1.2.3.5", "system:A")
+    )
+    assert (await members.foreign_member("1.2.3.4", "system:B")).id == one.id != again.id
     assert one.status == "foreign"
     assert members.all() == ()
     assert {m.repository_unique_id for m in members.foreign()} == {"1.2.3.4", "1.2.3.5"}
@@ -167,13 +169,13 @@ async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
     with pytest.raises(Unauthenticated):
         members.active(one.code)
     with pytest.raises(Invalid):
-        await members.foreign_member("no oid")
+        await members.foreign_member("no oid", "system:A")
 
 
 async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Path) -> None:
     members = await service(database, tmp_path)
     await admit(members, "RTK")
-    known = await members.foreign_member("1.2.3.4")
+    known = await members.foreign_member("1.2.3.4", "system:A")
     for address in ("ftp://x", "images.example"):
         with pytest.raises(Invalid):
             await members.sources.describe("1.2.3.4", dicomweb=address, by=operator())

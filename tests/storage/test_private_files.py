@@ -25,7 +25,7 @@ from node import commands
 from node.archive.backup_files import new_identity
 from registry.backup import backup as backup_registry
 from registry.backup import restore as restore_registry
-from registry.commands import issue_system
+from registry.commands import system
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ async def test_a_region_and_its_backups_are_for_nobody_else(tmp_path: Path) -> N
             await home.add([b"no object"], expect=("refused",))
         await commands.backup_node(region_folder / "RTK", backups / "RTK", console, ())
         await commands.backup_node(region_folder / "RXC", backups / "RXC", console, (public,))
-        await issue_system(region_folder / "registry", "viewer", tmp_path / "systems")
+        await system(region_folder / "registry", "viewer", tmp_path / "systems")
         await backup_registry(region_folder / "registry", backups / "registry", seams)
         assert open_to_others(region_folder) == []
     await commands.restore_node(backups / "RTK", restored / "RTK", console, ())

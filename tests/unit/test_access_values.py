@@ -13,11 +13,16 @@ import pytest
 from crosslight.runtime.config import from_dict, keys
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.standards.access import (
+    ANY,
+    CAPABILITIES,
     DECIDING,
+    INTEGRATOR,
     MEMBERSHIP,
+    NEEDS,
     OPEN,
     TABLE,
     Action,
+    Capability,
     Face,
     Grants,
     Principal,
@@ -83,6 +88,46 @@ def test_only_those_who_were_granted_it_ask_for_whoever_there_is() -> None:
     assert not decide(
         Principal(subject="p", roles=frozenset({"porter"}), grants=granted), "fhir", "export"
     ).permit
+
+
+@pytest.mark.parametrize(
+    ("face", "action", "needed"), [(f, a, c) for f, row in NEEDS.items() for a, c in row.items()]
+)
+def test_an_outside_system_may_do_what_it_was_granted_and_nothing_else(
+    face: Face, action: Action, needed: Capability
+) -> None:
+    """Whatever else it was granted; and the refusal names the grant and the command."""
+    scope = {"authorities": frozenset({ANY}), "repositories": frozenset({ANY}), "store_at": ANY}
+    implied = {needed} | ({"export"} if needed == "find" else set())
+    system = Principal(subject="system:pacs", roles=frozenset({INTEGRATOR}))
+    for granted in CAPABILITIES:
+        grants = Grants(capabilities=frozenset({granted}), **scope)  # type: ignore[arg-type]  # as its fields are
+        assert decide(replace(system, grants=grants), face, action).permit == (granted in implied), granted
+    denied = decide(system, face, action)
+    assert not denied.permit
+    assert f"{needed!r} was not granted: crosslight-registry system pacs --" in denied.rule
+    assert not decide(Principal(subject="p", roles=frozenset({"porter"}), grants=grants), face, action).permit
+
+
+def test_whose_data_is_a_part_of_a_grant() -> None:
+    granted = Grants(
+        capabilities=frozenset({"feed", "publish", "store"}),
+        authorities=frozenset({"1.2"}),
+        repositories=frozenset({"1.3"}),
+        store_at="RTK",
+    )
+    assert granted.feeds("1.2")
+    assert granted.publishes("1.3")
+    assert granted.stores_at("RTK")
+    assert not (granted.feeds("1.3"))
+    assert not (granted.publishes("1.2"))
+    assert not (granted.stores_at("RXC"))
+    scope_alone = replace(granted, capabilities=frozenset())
+    assert not (scope_alone.feeds("1.2"))
+    assert not (scope_alone.publishes("1.3"))
+    assert not (scope_alone.stores_at("RTK"))
+    assert Grants().plus(granted).plus(Grants(store_at="RXC")) == replace(granted, store_at="RXC")
+    assert Grants.from_plain(granted.plain()) == granted
 
 
 @pytest.mark.parametrize("action", sorted(DECIDING | MEMBERSHIP))

@@ -255,7 +255,7 @@ async def test_members_table(tmp_path: Path) -> None:
         await r.joined("RTK", tmp_path / "n")
         await r.invite("RA2")
         await r.members.suspend("RTK", "lost")
-        ends = await r.members.store.certificate_ends()
+        ends = await r.members.store.credentials.certificate_ends()
         text, oids = shown(members_table(r.members, ends, CLOCK.now())), shown(identifiers_table(r.members))
         narrow = io.StringIO()
         Console(file=narrow, width=80, color_system=None).print(members_table(r.members, ends, CLOCK.now()))

@@ -48,6 +48,7 @@ from node.membership.state import RegionState, write_membership
 from registry.keys import TokenKeys
 from registry.members.ca import CertificateAuthority, csr_public_key, due
 from registry.members.connections import LiveConnections
+from registry.members.credential_store import CredentialFacts
 from registry.members.directory import directory_document, sign_directory
 from registry.members.model import Member
 from registry.members.presence import PresenceBoard, PresenceRow, Report
@@ -257,7 +258,9 @@ def _document(
     keys: TokenKeys, version: int, at_s: float = 0, hours: float = 1, status: str = "active"
 ) -> DirectoryDocument:
     now = NOW + timedelta(seconds=at_s)
-    return directory_document((_member("RTK", status),), REGION, keys, version=version, now=now, hours=hours)
+    return directory_document(
+        (_member("RTK", status),), CredentialFacts(), REGION, keys, version=version, now=now, hours=hours
+    )
 
 
 def test_directory_round_trip_without_secrets(tmp_path: Path) -> None:

@@ -261,9 +261,10 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
 
 def _received_fault(element: Element, relates_to: str) -> PeerError:
     def value(path: str) -> str:
-        child = element.find(path, {"s": SOAP})
+        child = element.find(path, {"s": SOAP, "p": _PROBLEM})
         return _text(child).strip()
 
+    why = value("s:Detail/p:Why")[:500]
     code = value("s:Code/s:Value").rpartition(":")[2] or "Receiver"
     subcode = value("s:Code/s:Subcode/s:Value").rpartition(":")[2]
     told = value("s:Reason/s:Text")[:500]
@@ -272,7 +273,7 @@ def _received_fault(element: Element, relates_to: str) -> PeerError:
     if subcode == "Unavailable":
         return Unavailable("The peer cannot answer now.", where="answer", why=told)
     if subcode == "Forbidden":
-        return Forbidden("The peer does not allow this.", why=told)
+        return Forbidden("The peer does not allow this.", why=f"{told} {why}".strip())
     return ReceivedFault(
         "The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told, relates_to=relates_to
     )
