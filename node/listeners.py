@@ -6,7 +6,7 @@ from functools import partial
 
 from aiohttp import web
 
-from crosslight.runtime import health
+from crosslight.runtime import answer_headers, health
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.tls import watched
@@ -70,6 +70,7 @@ def face_application(
         gate.middleware(kind),
     ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    answer_headers.install(app)
     app.add_routes(dicomweb.routes(serve))
     cors.install(app, serve)
     if kind == "systems" or ground.open_mode:

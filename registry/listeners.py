@@ -9,7 +9,7 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from crosslight.runtime import health
+from crosslight.runtime import answer_headers, health
 from crosslight.runtime.compression import compressed
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.mllp import MllpServer, Peer
@@ -78,6 +78,7 @@ def face_application(
         signed_in,
     ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    answer_headers.install(app)
     app.add_routes(fhir_routes(faces.fhir))
     app.add_routes(dicomweb.routes(faces.dicomweb))
     if kind == "people":

@@ -112,6 +112,7 @@ class Hand:
         }
         set_keys(path, "region", name="A region by hand", allow_test_numbers=True)
         set_keys(path, "listen", host=HOST, public_host=HOST, **ports)
+        set_keys(path, "members", loopback=True)
         if database:
             set_keys(path, "database", **database)
 

@@ -201,7 +201,6 @@ def problems(
             response.headers.setdefault("WWW-Authenticate", _challenge(request, credentials))
         if not response.prepared:
             response.headers[CORRELATION_HEADER] = correlation
-            response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
     return middleware

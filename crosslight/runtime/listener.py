@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from crosslight.runtime import answer_headers
 from crosslight.runtime.config import setting
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen
@@ -258,6 +259,7 @@ class Listener:
             handler_cancellation=True,
         )
         await self._runner.setup()
+        answer_headers.guard(self._runner.server)
         try:
             await _Site(self, self._runner).start()
         except OSError as error:

@@ -5,11 +5,13 @@ PS3.18 8.5 leaves the form of a status report open.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.http import CORRELATION
-from crosslight.standards.problem import CrosslightError
+from crosslight.standards.problem import ChoiceNeeded, CrosslightError
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
@@ -22,6 +24,7 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
         "where": error.where,
         "kind": type(error).__name__,
         "correlation": request.get(CORRELATION, ""),
+        "choices": [asdict(choice) for choice in error.choices] if isinstance(error, ChoiceNeeded) else [],
     }
     response = web.Response(
         status=error.http_status,
@@ -29,4 +32,7 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
         content_type="application/problem+json",
     )
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    for choice in error.choices if isinstance(error, ChoiceNeeded) else ():
+        link = f'<{choice.address}>; rel="alternate"; title="{choice.code}"'  # RFC 8288 3
+        response.headers.add(hdrs.LINK, link)
     return response

@@ -11,18 +11,18 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from crosslight.standards.hosts import MAX_ADDRESS_CHARS, claimed_host_port, claimed_origin
 from crosslight.standards.ids import Oid
-from crosslight.standards.problem import Malformed
+from crosslight.standards.problem import Invalid, Malformed
 from crosslight.standards.region import ProcedureCodes, Region
 
 INVITATION_PREFIX = "crosslight-invitation:"
 MAX_INVITATION_CHARS = 2000
 _HEX_PIN = re.compile(r"[0-9a-f]{64}\Z")
-MAX_ADDRESS_CHARS = 512
 MAX_TITLE_CHARS = 64
 
 
@@ -137,18 +137,53 @@ class Endpoints:
         )
 
     @classmethod
-    def claimed(cls, said: Mapping[str, str]) -> Self:
-        """A node's own word about where it is: bounded, http(s) only.
+    def claimed(cls, said: Mapping[str, str], hosts: Collection[str], *, loopback: bool) -> ClaimedEndpoints:
+        """What is believed of a node's own word about where it is.
 
-        Who answers there is checked at each call.
+        Origins over https alone, of hosts that its certificate names; the paths of its faces are ours. Who
+        answers there is proven at each call.
+
+        Args:
+            said: What it says, by the fields' names.
+            hosts: The plain hosts in its certificate.
+            loopback: Whether members may be on this machine.
         """
+        values, refused = dict[str, str](), list[str]()
+        for name, check in _CLAIMS.items():
+            if text := said.get(name, ""):
+                try:
+                    values[name] = check(text, hosts, loopback=loopback)
+                except Invalid as error:
+                    refused.append(f"{name}: {error.what}")
+        systems = values.get("systems", "")
+        faces = {name: f"{systems}{path}" for name, path in FACE_PATHS.items() if systems and said.get(name)}
+        return ClaimedEndpoints(cls(**values, **faces, aet=_title(said.get("aet", ""))), tuple(refused))
+
+    @classmethod
+    def plain_claimed(cls, said: Mapping[str, str]) -> ClaimedEndpoints:
+        """As :meth:`claimed` where all is open and on one machine: bounded, http(s) only."""
         values = {f.name: said.get(f.name, "") for f in fields(cls)}
-        return cls(
-            **{
-                name: (_title if name in ("aet", "dimse") else _address)(text)
-                for name, text in values.items()
-            }
+        return ClaimedEndpoints(
+            cls(
+                **{
+                    name: (_title if name in ("aet", "dimse") else _address)(text)
+                    for name, text in values.items()
+                }
+            )
         )
+
+
+#: Where a node's faces are below its listener for systems.
+FACE_PATHS = {"dicomweb": "/dicomweb", "rad69": "/rad69", "xds_repository": "/xds/repository"}
+_CLAIMS = {"base": claimed_origin, "systems": claimed_origin, "dimse": claimed_host_port}
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEndpoints:
+    """What is believed of a node's own word, and for whoever operates the region what is not, and why."""
+
+    endpoints: Endpoints
+    refused: tuple[str, ...] = ()
 
 
 def _address(text: str) -> str:

@@ -15,6 +15,7 @@
         NotFound                  no such thing here
           Gone                    it was here (deleted, deprecated)
         Conflict                  collides with what is stored
+          ChoiceNeeded            several answers, none of which is the default
         MethodNotAllowed          not at this address
         UnsupportedMediaType      in a form that is not taken here
         Unauthenticated           who are you?
@@ -39,7 +40,10 @@ from __future__ import annotations
 
 import copyreg
 import re
+from collections.abc import Sequence
 from typing import Any
+
+from crosslight.standards.choices import OneAnswer
 
 _PLAIN = frozenset(
     {
@@ -197,6 +201,26 @@ class Conflict(PeerError):
 
     http_status = 409
     fhir_code = "conflict"
+
+
+class ChoiceNeeded(Conflict):
+    """Several answers, none of which is the default: the caller says which is meant.
+
+    Args:
+        choices: Each with an address of its own.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        choices: Sequence[OneAnswer] = (),
+        why: str = "",
+        todo: str = "",
+        where: str = "",
+    ) -> None:
+        super().__init__(what, why=why, todo=todo, where=where)
+        self.choices = tuple(choices)
 
 
 class MethodNotAllowed(PeerError):

@@ -106,7 +106,6 @@ async def _begun(request: web.Request, response: web.StreamResponse, act: Act) -
     What fails from now on cuts the connection, so that nobody takes a part for the whole.
     """
     response.headers[CORRELATION_HEADER] = request.get(CORRELATION, "")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     await act.begin()
     await response.prepare(request)
     try:

@@ -27,13 +27,14 @@ from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.holder_rows import bounded_body, holder_rows, refused
+from registry.dicomweb.holder_rows import bounded_body, holder_rows
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
 from registry.dicomweb.rows import Held, StudyRoots, all_series, cut, group, series_row, study_row
 from registry.dicomweb.warnings import degraded, passed_warnings, quotable, unsaid
+from registry.gateway.answers import refused
 from registry.gateway.forward import HOLDER_HEADER, Gateway
-from registry.gateway.holders import holders_of
+from registry.gateway.holders import Holder, holders_of
 from registry.members.model import Directory
 
 COVERAGE_HEADER = "Crosslight-Coverage"
@@ -123,7 +124,10 @@ class DicomwebFace:
         )
 
     async def series(self, request: web.Request) -> web.StreamResponse:
-        """``/studies/{study}/series``, ``/series?StudyInstanceUID=…`` or of a patient, from the index."""
+        """``/studies/{study}/series``, ``/series?StudyInstanceUID=…`` or of a patient, from the index.
+
+        Below ``/members/{code}`` as that member holds them.
+        """
         query = self._query(request, "series")
         if known_to_holders(query):
             return await self._series_of_holder(request, query)
@@ -137,7 +141,8 @@ class DicomwebFace:
         async with self._question(request, "search", question) as answer:
             understood(answer.naming.misread)
             study = request.match_info.get("study", "")
-            helds = await self._apart.make(lambda: self._held([answer]), answer.size)
+            code = request.match_info.get("code", "")
+            helds = await self._apart.make(lambda: self._held([answer], code), answer.size)
             if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
             return await self._apart.make(
@@ -149,7 +154,7 @@ class DicomwebFace:
     ) -> web.Response:
         """A page of the series that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
-        roots = StudyRoots([answer], self._base(request))
+        roots = StudyRoots([answer], self._base(request), named="code" in request.match_info)
 
         def rows(held: Held, wanted: Iterable[SeriesRecord]) -> list[Attributes]:
             root = roots.of(held)
@@ -221,13 +226,16 @@ class DicomwebFace:
             )
         return question
 
-    def _held(self, answers: Sequence[Answer]) -> list[Held]:
+    def _held(self, answers: Sequence[Answer], code: str = "") -> list[Held]:
+        """Studies with their holders; ``code``: as that member holds them."""
         rows = [
             (holding, answer.person_of(holding), self._directory.by_id(holding.member))
             for answer in answers
             for holding in in_steps(answer.holdings)
             if holding.state == "approved"
         ]
+        if code:
+            rows = [row for row in rows if row[2] is not None and row[2].code.casefold() == code.casefold()]
         return group(rows, self._reach.opens)
 
     def _rows(
@@ -280,7 +288,7 @@ class DicomwebFace:
 
     async def _from_holder(self, request: web.Request, answer: Answer, study: str, path: str) -> web.Response:
         """A holder's own rows, with the region's addresses in them."""
-        holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
+        holders = self._holders(request, answer, study)
         base, limit = self._base(request), self._config.max_answer_bytes
         if code := request.match_info.get("code", ""):
             base = f"{base}/members/{code}"
@@ -306,7 +314,7 @@ class DicomwebFace:
         study, tail = request.match_info["study"], request.match_info.get("tail", "")
         check_resource(study, tail)
         async with self._question(request, "retrieve", ByObject(study_uids=(study,))) as answer:
-            holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
+            holders = self._holders(request, answer, study)
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
             return await self._gateway.forward(
                 request, holders, path, caller=request[CALLER], extra=self._cors(request)
@@ -340,6 +348,10 @@ class DicomwebFace:
 
     def _base(self, request: web.Request) -> str:
         return self._config.base_url.rstrip("/") or f"{request.scheme}://{request.host}/dicomweb"
+
+    def _holders(self, request: web.Request, answer: Answer, study: str) -> list[Holder]:
+        code = request.match_info.get("code", "")
+        return holders_of(answer, study, self._reach, code=code, root=self._base(request))
 
     def _question(
         self, request: web.Request, action: Action, question: Question

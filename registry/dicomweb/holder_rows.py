@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable
 import orjson
 
 from crosslight.standards.dicom.web.json import Attributes, attributes, text_of
-from crosslight.standards.problem import MemberFailed, PeerError, PeerRefused, TooLarge, Unavailable
+from crosslight.standards.problem import TooLarge, Unavailable
 from registry.gateway.holders import Holder
 
 
@@ -28,17 +28,6 @@ async def bounded_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
             )
         received.append(chunk)
     return b"".join(received)
-
-
-def refused(status: int, holder: Holder) -> PeerError:
-    """A holder's refusal as an error of ours.
-
-    With the same status where the caller can do something about it.
-    """
-    what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
-    if 400 <= status < 500:
-        return PeerRefused(what, http_status=status, why=why, where=holder.member.code)
-    return MemberFailed(what, why=why, where=holder.member.code)
 
 
 def holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Attributes]:

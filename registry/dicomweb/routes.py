@@ -17,10 +17,10 @@ def routes(face: DicomwebFace, prefix: str = "/dicomweb") -> list[web.RouteDef]:
         web.post(f"{prefix}/studies", face.store),
         web.post(f"{prefix}/studies/{study}", face.store),
         web.options(f"{prefix}/{{any:.*}}", face.preflight),
-        web.get(f"{prefix}/studies/{study}/series", face.series),
     ]
     for root in (prefix, f"{prefix}/members/{{code:[A-Za-z0-9]{{1,16}}}}"):
         table += [
+            web.get(f"{root}/studies/{study}/series", face.series),
             web.get(f"{root}/studies/{study}/instances", face.instances),
             web.get(f"{root}/studies/{study}/series/{series}/instances", face.instances),
             web.get(f"{root}/studies/{study}", face.retrieve),

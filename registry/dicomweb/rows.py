@@ -9,6 +9,7 @@ from crosslight.standards.dicom.web.json import Attributes, attribute, attribute
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
 from registry.ask.question import Answer
+from registry.gateway.agreement import agree
 from registry.identity.model import Person
 from registry.index.model import Holding
 from registry.members.model import Member
@@ -24,6 +25,7 @@ class Held:
 
     person: Person | None
     holdings: tuple[tuple[Holding, Member | None], ...]
+    alone: bool = False  # others hold the study too and do not agree: it is had from this holder alone
 
     @property
     def lead(self) -> StudyRecord:
@@ -34,21 +36,28 @@ class Held:
 def group(
     rows: Iterable[tuple[Holding, Person | None, Member | None]], reachable: Callable[[Member], bool]
 ) -> list[Held]:
-    """Holdings by study and patient, in the order in which studies first come."""
+    """Holdings by study and patient, in the order in which studies first come.
+
+    Copies that do not agree are each a row of its own, none before another for what its holder says (D1).
+    """
     groups: dict[tuple[str, int], list[tuple[Holding, Person | None, Member | None]]] = {}
     for holding, person, member in rows:
         who = person.key if person is not None else -holding.whose
         groups.setdefault((holding.study_uid, who), []).append((holding, person, member))
 
-    def order(row: tuple[Holding, Person | None, Member | None]) -> tuple[bool, bool, int, int]:
-        holding, _, member = row
-        away = member is None or not reachable(member)
-        return away, holding.record.detail != "full", -holding.record.n_instances, holding.member
+    def order(row: tuple[Holding, Person | None, Member | None]) -> tuple[bool, str]:
+        member = row[2]
+        return member is None or not reachable(member), member.code if member is not None else ""
 
     studies = []
     for copies in groups.values():
         copies.sort(key=order)
-        studies.append(Held(copies[0][1], tuple((holding, member) for holding, _, member in copies)))
+        held = [(holding, member) for holding, _, member in copies]
+        shown = [holding.record for holding, member in held if member is not None and member.shows_images]
+        if len(shown) < 2 or agree(shown):
+            studies.append(Held(copies[0][1], tuple(held)))
+        else:
+            studies += [Held(copies[0][1], (one,), alone=True) for one in held]
     return studies
 
 
@@ -210,10 +219,15 @@ def cut(row: Attributes, keep: frozenset[str] | None, always: Sequence[str] = AL
 
 
 class StudyRoots:
-    """Where each study of these answers is had: where two people share a study UID, at the holder alone."""
+    """Where each study of these answers is had: at the holder alone where two people share a study UID, or
+    copies do not agree.
 
-    def __init__(self, answers: Sequence[Answer], base: str) -> None:
-        self._base = base
+    Args:
+        named: The holder was named by who asks.
+    """
+
+    def __init__(self, answers: Sequence[Answer], base: str, *, named: bool = False) -> None:
+        self._base, self._named = base, named
         self._whose: dict[str, set[int]] = {}
         for answer in answers:
             people = {record.key: person.key for person in answer.persons for record in person.records}
@@ -223,4 +237,5 @@ class StudyRoots:
 
     def of(self, held: Held) -> str:
         """The root under which ``held`` is."""
-        return root_of(held, self._base, ambiguous=len(self._whose[held.lead.study_uid]) > 1)
+        ambiguous = self._named or held.alone or len(self._whose[held.lead.study_uid]) > 1
+        return root_of(held, self._base, ambiguous=ambiguous)

@@ -17,7 +17,8 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.shares import share_of
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Busy, MemberUnreachable
-from registry.gateway.holders import Holder, alternatives
+from registry.gateway.answers import content_headers
+from registry.gateway.holders import Holder
 from registry.reach.members import Reach
 
 log = get_logger("gateway")
@@ -34,20 +35,6 @@ FORWARDED = (
     "If-None-Match",
     "If-Modified-Since",
     "If-Match",
-)
-#: Response headers that belong to the content; connection headers and a node's own addresses stay behind.
-PASSED = (
-    "Content-Type",
-    "Content-Encoding",
-    "Content-Range",
-    "Accept-Ranges",
-    "ETag",
-    "Last-Modified",
-    "Cache-Control",
-    "Vary",
-    "Warning",
-    "Retry-After",
-    "Content-Disposition",
 )
 HOLDER_HEADER = "Crosslight-Holder"
 
@@ -83,13 +70,12 @@ class Gateway:
             MemberUnreachable: nobody answered; names them.
             Busy: nobody did, and at one of them there was no turn.
         """
-        candidates = alternatives(holders)
         silent, busy = [], None
         method, headers = "GET", {"Accept": accept}
         if not accept:
             method = request.method
             headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
-        for place, holder in enumerate(candidates):
+        for place, holder in enumerate(holders):
             token = self.reach.mint(
                 caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient
             )
@@ -113,14 +99,14 @@ class Gateway:
                     silent.append(holder.member)
                     continue
                 if response.status in TRY_NEXT and any(
-                    self.reach.opens(candidate.member) for candidate in candidates[place + 1 :]
+                    self.reach.opens(candidate.member) for candidate in holders[place + 1 :]
                 ):
                     continue
                 yield holder, response
                 return
         if busy is not None:
             raise busy
-        raise self.reach.unreachable(silent or [candidate.member for candidate in candidates])
+        raise self.reach.unreachable(silent or [holder.member for holder in holders])
 
     async def forward(
         self,
@@ -134,16 +120,18 @@ class Gateway:
         """Stream a holder's answer to ``request`` in constant memory.
 
         Its status, content headers and Content-Length are kept. ``extra`` are further headers of ours.
+
+        Raises:
+            BadGateway, PeerRefused, MemberFailed: it is nothing that is passed on (``answers.py``).
         """
         query = request.rel_url.raw_query_string
         async with self.first(request, holders, path, caller=caller, query=query) as (holder, upstream):
-            response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=extra)
-            for name in PASSED:
-                if name in upstream.headers:
-                    response.headers[name] = upstream.headers[name]
+            response = web.StreamResponse(
+                status=upstream.status, headers=content_headers(upstream, path, holder)
+            )
+            response.headers.update(extra or {})
             response.headers[HOLDER_HEADER] = holder.member.code
             response.headers[CORRELATION_HEADER] = caller.correlation
-            response.headers["X-Content-Type-Options"] = "nosniff"
             if upstream.content_length is not None:
                 response.content_length = upstream.content_length
             with self.reach.running(request, (holder.member.id,)):

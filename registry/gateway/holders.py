@@ -1,12 +1,14 @@
-"""Who holds a study, in which order they are asked, and which copies may stand for each other."""
+"""Who holds a study, in which order they are asked, and when nobody may choose but who asks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosslight.standards.problem import Conflict, Gone, NotFound
+from crosslight.standards.choices import OneAnswer
+from crosslight.standards.problem import ChoiceNeeded, Gone, NotFound
 from registry.ask.question import Answer
+from registry.gateway.agreement import agree
 from registry.identity.model import Person
 from registry.index.model import Holding
 from registry.members.model import Member
@@ -26,19 +28,28 @@ class Holder:
         """The patient as this holder knows them: its own local number as CX."""
         return self.holding.record.patient.local.cx()
 
+    @property
+    def whose(self) -> int:
+        """Whose study it is here: a person, or a record of nobody's."""
+        return self.person.key if self.person is not None else -self.holding.whose
 
-def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") -> list[Holder]:
-    """The holders of a study, best first: reachable, then the most images, then by code.
+
+def holders_of(
+    answer: Answer, study_uid: str, reach: Reach, *, code: str = "", root: str = "/dicomweb"
+) -> list[Holder]:
+    """The holders of a study that may stand for each other: those that can be reached first, then by code.
 
     Args:
         answer: What was found for the one who asks.
         study_uid: The study.
         reach: Which of them may be asked now.
         code: Only this member.
+        root: The region's DICOMweb root, for the addresses of a choice.
 
     Raises:
         NotFound, Gone: nobody holds it, or nobody any more.
-        Conflict: members hold it for different patients and none was named: nobody may be guessed (D1).
+        ChoiceNeeded: holders do not agree on it, or have it for different patients, and none was named:
+            nobody may be guessed (D1), and nothing that a holder says of itself ranks it above another.
     """
     holders = []
     for holding in answer.holdings:
@@ -51,32 +62,24 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
         if study_uid in answer.gone or any(holding.study_uid == study_uid for holding in answer.holdings):
             raise Gone("This study is no longer held.", where=study_uid)
         raise NotFound("No member holds this study.", why="Or none that you may know of.", where=study_uid)
-    if len({holder.person.key if holder.person else holder.holding.whose for holder in holders}) > 1:
-        codes = ", ".join(sorted(holder.member.code for holder in holders))
-        raise Conflict(
-            "Members hold this study for different patients.",
-            why=f"Holders: {codes}.",
-            todo="Open it at /dicomweb/members/CODE/studies/… of the one you mean.",
-            where=study_uid,
-        )
-    return sorted(
-        holders,
-        key=lambda holder: (
-            not reach.opens(holder.member),
-            -holder.holding.record.n_instances,
-            holder.member.code,
-        ),
+    # a source without any address gives nothing, and so cannot take anybody's place either
+    candidates = [holder for holder in holders if holder.member.shows_images] or holders
+    if len({holder.whose for holder in candidates}) > 1:
+        raise _choice(candidates, study_uid, root, "Members hold this study for different patients.")
+    if not agree([holder.holding.record for holder in candidates]):
+        raise _choice(candidates, study_uid, root, "Members do not agree on what this study holds.")
+    return sorted(candidates, key=lambda holder: (not reach.opens(holder.member), holder.member.code))
+
+
+def _choice(holders: Sequence[Holder], study_uid: str, root: str, what: str) -> ChoiceNeeded:
+    by_code = {holder.member.code: holder.member for holder in holders}
+    return ChoiceNeeded(
+        what,
+        why=f"Holders: {', '.join(sorted(by_code))}. None of them is the default.",
+        todo="Open it at the address of the one you mean.",
+        where=study_uid,
+        choices=[
+            OneAnswer(code, member.name, f"{root}/members/{code}/studies/{study_uid}")
+            for code, member in sorted(by_code.items())
+        ],
     )
-
-
-def alternatives(holders: Sequence[Holder]) -> list[Holder]:
-    """The first holder, and others that hold the very same study (D1).
-
-    A conflicting copy is never given in place of another.
-    """
-    if not holders:
-        return []
-    first = holders[0]
-    if not first.holding.conflict:
-        return list(holders)
-    return [first, *(holder for holder in holders[1:] if holder.holding.digest == first.holding.digest)]

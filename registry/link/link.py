@@ -22,6 +22,7 @@ from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.standards.concern import Concern, unpacked
+from crosslight.standards.hosts import plain_hosts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
@@ -31,6 +32,7 @@ from registry.members.join import issue_member
 from registry.members.model import IndexFacts
 from registry.members.presence import Report
 from registry.members.service import MemberService
+from registry.members.store import MemberRow
 
 log = get_logger("link")
 
@@ -201,7 +203,7 @@ class _Link:
         )
         decision = decide(node, known)
         self._software = "".join(char for char in hello.software[:40] if char.isprintable())
-        endpoints = _endpoints(hello.endpoints)
+        endpoints = self._claimed(row, hello.endpoints)
         await self._members.store.hello(
             self._member, epoch=decision.epoch, state_id=node.state_id, endpoints=endpoints
         )
@@ -223,6 +225,16 @@ class _Link:
             directory=pb.Directory(version=version, jws=jws),
         )
         await self._context.write(pb.RegistryMessage(welcome=welcome))
+
+    def _claimed(self, row: MemberRow, message: pb.Endpoints) -> Endpoints:
+        """What is believed of where the node says it is; the rest is logged for the region's operator."""
+        said = {name: getattr(message, name) for name in pb.Endpoints.DESCRIPTOR.fields_by_name}
+        if self._members.open_mode:
+            return Endpoints.plain_claimed(said).endpoints
+        claimed = Endpoints.claimed(said, plain_hosts(row.hosts), loopback=self._members.config.loopback)
+        for reason in claimed.refused:
+            log.warning("an address that a member gave is not used", code=row.member.code, reason=reason)
+        return claimed.endpoints
 
     async def _write(self) -> None:
         while (message := await self._queue.get()) is not None:
@@ -326,10 +338,4 @@ def _concern(message: pb.Concern) -> Concern:
         refused=refused,
         anybody_waiting=message.anybody_waiting,
         anybody_refused=message.anybody_refused,
-    )
-
-
-def _endpoints(message: pb.Endpoints) -> Endpoints:
-    return Endpoints.claimed(
-        {name: getattr(message, name) for name in pb.Endpoints.DESCRIPTOR.fields_by_name}
     )

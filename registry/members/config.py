@@ -33,6 +33,11 @@ class MembersConfig:
         ["localhost", "127.0.0.1"],
         "Names and addresses by which others reach this registry; they go into its certificates.",
     )
+    loopback: bool = setting(
+        False,
+        "Members may be on this machine (localhost, 127.0.0.1), where their certificates name it: for demos"
+        " and trials. Never in a region of several machines: a member could lead the registry to itself.",
+    )
     heartbeat_s: float = setting(2.0, "How often nodes say that they live.", low=0.05, high=60)
     missed_heartbeats: int = setting(
         3, "A member that misses so many heartbeats is unreachable.", low=2, high=100

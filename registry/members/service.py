@@ -20,6 +20,7 @@ from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import Wake
+from crosslight.standards.hosts import is_nowhere, plain_host
 from crosslight.standards.ids import Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
@@ -41,8 +42,20 @@ from registry.members.systems import OutsideSystems
 log = get_logger("members")
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
-_HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}\Z")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1")
+RESERVED = ("internal",)  # the gateway's own name is there
+
+
+def _member_host(text: str) -> str:
+    """A host for a member's certificate, as it is compared.
+
+    Raises:
+        Invalid: it is none, or is reserved, in whatever spelling.
+    """
+    host = plain_host(text)
+    if host in RESERVED or host.endswith(tuple(f".{name}" for name in RESERVED)) or is_nowhere(host):
+        raise Invalid("That is no host name or address of a member.", where=host)
+    return host
 
 
 class MemberService(Roster):
@@ -200,8 +213,7 @@ class MemberService(Roster):
                 "That is no organisation code.",
                 why="Letters, digits, dot, hyphen and underscore; at most 32.",
             )
-        if bad := [h for h in hosts if not _HOST.match(h) or h.endswith(".internal")]:
-            raise Invalid("That is no host name or address.", where=bad[0])
+        hosts = tuple(dict.fromkeys(_member_host(host) for host in hosts))
         for authority in authorities:
             self.authorities.check(authority, code)
         secret = self._ids.token_bytes(32).hex()

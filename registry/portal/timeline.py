@@ -12,6 +12,7 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
+from registry.gateway.agreement import agree
 from registry.identity.model import PatientRecord, Person, RecordKey
 from registry.index.model import Holding
 from registry.members.model import Directory
@@ -88,6 +89,8 @@ class Copy:
     images: int
     counts: str  # in words
     pictures: bool  # whether some series has any
+    arriving: bool
+    road: bool  # whether there is any way to its images
     opens: bool
     opening: str
     lines: tuple[SeriesLine, ...]
@@ -121,6 +124,7 @@ class Row:
     copies: tuple[Copy, ...]
     arriving: bool
     conflict: bool
+    choice: bool  # copies do not agree, and whoever looks says which to show
     partial: bool  # only an entry is known of it
     in_doubt: str = ""  # whose it is by its header, where that is in doubt
 
@@ -129,20 +133,27 @@ class Row:
         return f"{self.in_doubt}, in doubt" if self.in_doubt else banner.whose
 
     @property
-    def best(self) -> Copy:
-        """The copy to show: one that opens, the fullest, the first."""
-        return max(self.copies, key=lambda c: (c.opens, c.images, len(c.lines)))
+    def apart(self) -> bool:
+        """Whether a copy is opened at its own holder, and never another in its place."""
+        return self.conflict or self.choice
 
-    def copy(self, code: str) -> Copy:
-        """The copy at ``code``, else the best."""
-        return next((c for c in self.copies if c.code == code), self.best)
+    @property
+    def default(self) -> Copy | None:
+        """The copy to show unasked: of those that agree the first that opens. None: it is for the reader."""
+        if self.choice:
+            return None
+        return min(self.copies, key=lambda c: (not c.road, not c.opens, c.code))
+
+    def copy(self, code: str) -> Copy | None:
+        """The copy at ``code``, else the default."""
+        return next((c for c in self.copies if c.code == code), self.default)
 
     def root(self, copy: Copy) -> str:
         """The DICOMweb root to open it at.
 
         Where copies do not agree, the one trust's own and never another's (D1).
         """
-        return f"/dicomweb/members/{copy.code}" if self.conflict else "/dicomweb"
+        return f"/dicomweb/members/{copy.code}" if self.apart else "/dicomweb"
 
     @property
     def pictures(self) -> bool:
@@ -151,8 +162,8 @@ class Row:
 
     @property
     def address(self) -> str:
-        """Where its pictures are."""
-        return f"{self.root(self.best)}/studies/{self.uid}"
+        """Where its pictures are; '' where the reader has to choose first."""
+        return f"{self.root(self.default)}/studies/{self.uid}" if self.default is not None else ""
 
     @property
     def opens(self) -> bool:
@@ -262,7 +273,9 @@ def _fullness(holding: Holding) -> tuple[int, int, int]:
 
 
 def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
-    best = max(holdings, key=_fullness).record
+    shown = [h.record for h in holdings if (m := directory.by_id(h.member)) is None or m.shows_images]
+    choice = len(shown) > 1 and not agree(shown)
+    best = (min(holdings, key=lambda h: h.member) if choice else max(holdings, key=_fullness)).record
     copies = [_copy(holding, directory, sites) for holding in holdings]
     description = words.plain(best.description) or next(
         (words.plain(c.meaning) for c in best.procedure_codes if c.meaning), ""
@@ -279,6 +292,7 @@ def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Ma
         copies=tuple(sorted(copies, key=lambda c: c.code)),
         arriving=any(h.record.progress == "arriving" for h in holdings),
         conflict=any(h.conflict for h in holdings),
+        choice=choice,
         partial=best.detail == "entry",
         in_doubt=next((doubts[h.whose] for h in holdings if h.whose in doubts), ""),
     )
@@ -295,6 +309,8 @@ def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
         images=holding.record.n_instances,
         counts=_counts(holding.record),
         pictures=contents.has_pictures(_contents(holding.record)),
+        arriving=holding.record.progress == "arriving",
+        road=member is None or member.shows_images,
         opens=site.opens if site else False,
         opening=site.opening if site else "Not known whether it opens",
         lines=_series(holding.record),

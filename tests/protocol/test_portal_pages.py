@@ -296,7 +296,18 @@ async def test_the_preview(clients: Clients, shared: PageRegion) -> None:
 async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: Clients, shared: PageRegion) -> None:
     client = await browse(clients, shared)
     address, _ = await find(client)
-    for copy, root in (("", "/dicomweb/members/RA2"), ("?copy=RYR", "/dicomweb/members/RYR")):
+    async with client.get(f"{address}/studies/1.2.826.0.1.5") as answer:
+        text = await answer.text()
+    assert "Trusts do not agree on this study." in text
+    assert "data-root" not in text, "none is shown before one is chosen"
+    assert "/dicomweb/" not in text
+    assert re.findall(r'href="(\?copy=[^"]*)"', text) == ["?copy=RA2", "?copy=RYR"]
+    async with client.get(address) as answer:
+        row = re.search(r'<li id="study-1\.2\.826\.0\.1\.5".*?</li>', await answer.text(), re.S)
+    assert row is not None
+    assert "Choose a copy" in row.group(0)
+    assert "/thumbnail" not in row.group(0)
+    for copy, root in (("?copy=RA2", "/dicomweb/members/RA2"), ("?copy=RYR", "/dicomweb/members/RYR")):
         async with client.get(f"{address}/studies/1.2.826.0.1.5{copy}") as answer:
             text = await answer.text()
         assert f'data-root="{root}"' in text

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError, web
-from callers import caller
 from dicomweb_client.api import DICOMwebClient
-from gateway_region import CLINICIAN, GatewayRegion, endless_member, endpoints, gateway_region
+from gateway_region import GatewayRegion, endless_member, endpoints, gateway_region
 from loopback import served
 from node_serving import ct, part10
 from pydicom.dataset import Dataset
@@ -26,9 +25,7 @@ from registry_samples import nhs
 from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.study import StudyTime
-from registry.ask.question import ByObject
 from registry.gateway.config import GatewayConfig
-from registry.gateway.holders import holders_of
 
 NUMBER = nhs(1)
 OCTET_PARTS = 'multipart/related; type="application/octet-stream"'
@@ -480,18 +477,27 @@ async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: Gat
     await two_holders(region)
     # and now they differ
     await region.add("RTK", ct(sop="1.2.1.1.9", number=9), national=NUMBER, local="L-RTK")
-    first = holders_of(await _answer(region, "1.2.1"), "1.2.1", region.reach)[0].member.code
-    await region.nodes[first].stop()
-    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1") as response:
-        assert response.status == 504
-        assert (await response.json(content_type="application/problem+json"))["where"] == first
+    bare = f"{region.base}/dicomweb/studies/1.2.1"
+    for stopped in ("", "RA2"):
+        if stopped:
+            await region.nodes[stopped].stop()
+            region.down(stopped)
+        async with region.http.get(bare) as response:
+            assert response.status == 409, "whoever can be reached, nobody is the default"
+            told = await response.json(content_type="application/problem+json")
+        assert [choice["code"] for choice in told["choices"]] == ["RA2", "RTK"]
+    for choice, status in zip(told["choices"], (504, 200), strict=True):
+        async with region.http.get(choice["address"]) as response:
+            assert response.status == status, choice
 
 
-async def _answer(region: GatewayRegion, study: str) -> Any:
-    async with region.room.ask.question(
-        caller(CLINICIAN, "c"), face="dicomweb", action="retrieve", question=ByObject(study_uids=(study,))
-    ) as answer:
-        return answer
+async def test_a_source_without_an_address_takes_nobodys_place(region: GatewayRegion) -> None:
+    """Whoever registers a study's UID and has no images does not take them from everybody."""
+    await two_holders(region)
+    await region.add("RTK", ct(sop="1.2.1.1.9", number=9), national=NUMBER, local="L-RTK")
+    region.directory.set(replace(region.member("RTK"), status="foreign", endpoints=Endpoints()))
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1/metadata") as response:
+        assert (response.status, response.headers["Crosslight-Holder"]) == (200, "RA2")
 
 
 async def test_one_uid_of_two_patients_is_never_guessed(region: GatewayRegion) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.standards.directory import DirectoryDocument, DirectoryMember
+from crosslight.standards.hosts import plain_host
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.problem import Malformed
+from crosslight.standards.problem import Invalid, Malformed
 from crosslight.standards.region import Region
 
 ALL = Endpoints(
@@ -34,7 +35,8 @@ def test_the_message_of_the_link_has_the_same_fields_in_the_same_order() -> None
 def test_what_a_node_says_over_the_link_is_what_the_registry_hears() -> None:
     wire = pb.Endpoints(**ALL.plain()).SerializeToString()
     heard = pb.Endpoints.FromString(wire)
-    assert Endpoints.claimed({f.name: getattr(heard, f.name) for f in fields(Endpoints)}) == ALL
+    said = {f.name: getattr(heard, f.name) for f in fields(Endpoints)}
+    assert Endpoints.plain_claimed(said).endpoints == ALL
 
 
 def test_what_release_0_2_0_stored_and_signed_is_read() -> None:
@@ -97,5 +99,96 @@ def test_what_is_no_object_is_refused() -> None:
         ("dimse", "n.example:11112\0", ""),
     ],
 )
-def test_a_nodes_own_word_is_bounded(name: str, text: str, kept: str) -> None:
-    assert getattr(Endpoints.claimed({name: text}), name) == kept
+def test_an_open_nodes_own_word_is_bounded(name: str, text: str, kept: str) -> None:
+    assert getattr(Endpoints.plain_claimed({name: text}).endpoints, name) == kept
+
+
+HOSTS = (
+    "n.example",
+    "10.1.2.3",
+    "2001:db8::5",
+    "localhost",
+    "127.0.0.1",
+    "169.254.169.254",
+    "xn--bcher-kva.example",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("https://n.example:8444", "https://n.example:8444"),
+        ("https://N.Example.:8444/", "https://n.example:8444"),
+        ("https://n.example", "https://n.example"),
+        ("https://10.1.2.3:1", "https://10.1.2.3:1"),
+        ("https://[2001:DB8:0::5]:8444", "https://[2001:db8::5]:8444"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://n.example:8444", ""),
+        ("HTTPS://n.example", ""),
+        ("https://other.example:8444", ""),
+        ("https://n.example:8444/any/path", ""),
+        ("https://n.example:8444/?x=", ""),
+        ("https://n.example:8444?", ""),
+        ("https://n.example:8444#", ""),
+        ("https://user@n.example:8444", ""),
+        ("https://user:pw@n.example", ""),
+        ("https://n.example\\@10.1.2.3", ""),
+        ("https://n.example:0", ""),
+        ("https://n.example:65536", ""),
+        ("https://n.example:", ""),
+        ("https://n.example\n", ""),
+        ("https://n.example:８", ""),
+        ("https://localhost:8444", ""),
+        ("https://LOCALHOST.", ""),
+        ("https://127.0.0.1:8444", ""),
+        ("https://127.1:8444", ""),
+        ("https://0x7f000001", ""),
+        ("https://[::1]", ""),
+        ("https://[::ffff:127.0.0.1]", ""),
+        ("https://169.254.169.254", ""),
+        ("https://" + "n" * 600, ""),
+    ],
+)
+def test_a_members_address_is_an_origin_of_its_certificate(text: str, kept: str) -> None:
+    """No plain http, no path or query of its choice, no host but its own, never the registry's machine."""
+    claimed = Endpoints.claimed(
+        {"base": text, "systems": text, "rad69": "https://elsewhere"}, HOSTS, loopback=False
+    )
+    said = claimed.endpoints
+    assert (said.base, said.systems) == (kept, kept)
+    assert said.rad69 == (f"{kept}/rad69" if kept else ""), "the paths are ours"
+    assert said.dicomweb == said.xds_repository == "", "what it does not have"
+    assert len(claimed.refused) == (0 if kept else 2)
+    assert all(text not in reason for reason in claimed.refused), "nothing of its words is logged"
+
+
+def test_this_machine_only_where_it_is_configured() -> None:
+    for text in ("https://localhost:8444", "https://127.0.0.1:8444"):
+        assert Endpoints.claimed({"systems": text}, HOSTS, loopback=True).endpoints.systems == text
+    nowhere = Endpoints.claimed({"systems": "https://169.254.169.254"}, HOSTS, loopback=True)
+    assert nowhere.endpoints.systems == "", "link-local addresses are never a member's"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("n.example:11112", "n.example:11112"),
+        ("[2001:db8::5]:104", "[2001:db8::5]:104"),
+        ("other.example:11112", ""),
+        ("n.example", ""),
+        ("n.example:11112/x", ""),
+        ("n.example:11112\0", ""),
+        ("localhost:11112", ""),
+        ("u@n.example:1", ""),
+    ],
+)
+def test_a_members_dicom_address_is_of_its_certificate(text: str, kept: str) -> None:
+    assert Endpoints.claimed({"dimse": text}, HOSTS, loopback=False).endpoints.dimse == kept
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "*.example", "a b.example", "n..example", "-n.example", "n.example/x", "1.2.3"]
+)
+def test_what_is_no_host(text: str) -> None:
+    with pytest.raises(Invalid):
+        plain_host(text)

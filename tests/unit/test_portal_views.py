@@ -25,6 +25,7 @@ VIEWS: tuple[type[View], ...] = (
     search.NobodyView,
     search.PersonsView,
     search.SearchView,
+    viewer.CopiesView,
     viewer.ViewerView,
 )
 

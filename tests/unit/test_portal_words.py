@@ -185,7 +185,15 @@ def test_one_row_for_each_study_newest_first() -> None:
     assert second.opening == "Open now"
     assert conflict.conflict
     assert [c.images for c in conflict.copies] == [4, 4]
-    assert conflict.address == "/dicomweb/members/RA2/studies/1.2.826.0.1.5", "never another trust's copy"
+    assert conflict.choice
+    assert conflict.default is None, "nobody chooses but the reader"
+    assert conflict.address == ""
+    ryr = conflict.copy("RYR")
+    assert ryr is not None
+    assert conflict.root(ryr) == "/dicomweb/members/RYR", "never another trust's copy"
+    assert not second.choice
+    assert second.default is not None
+    assert second.default.code == "RA2"
     assert second.address == "/dicomweb/studies/1.2.826.0.1.2"
     assert undated.partial
     assert undated.description == "No description"

@@ -89,6 +89,7 @@ WIRES = {
     ),
     "Gone": (410, None, "deleted", "Sender", "", "XDSDocumentUniqueIdError", "AE 204", "REFUSED", 0xC000),
     "Conflict": (409, None, "conflict", "Sender", "", "XDSRegistryError", "AE 205", "REFUSED", 0xC000),
+    "ChoiceNeeded": (409, None, "conflict", "Sender", "", "XDSRegistryError", "AE 205", "REFUSED", 0xC000),
     "MethodNotAllowed": (
         405,
         None,

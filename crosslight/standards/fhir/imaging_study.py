@@ -152,13 +152,13 @@ class StudyWriter:
     def __init__(self, region: RegionFacts, systems: Systems) -> None:
         self.region, self._systems = region, systems
         self._subjects: dict[str, orjson.Fragment] = {}
-        self._members: dict[str, tuple[Resource, orjson.Fragment | None]] = {}
+        self._members: dict[tuple[str, bool], tuple[Resource, orjson.Fragment | None]] = {}
         self._regional = _endpoint(region.endpoint_id)
 
     def write(self, holding: HoldingFacts) -> Rendered:
         """One holding."""
         record, systems = holding.record, self._systems
-        custodian, endpoints = self._member(holding.member)
+        custodian, endpoints = self._member(holding.member, alone=holding.conflict)
         extensions = [custodian] if custodian else []
         if holding.conflict:
             extensions.append({"url": EXT_CONFLICT, "valueBoolean": True})
@@ -188,14 +188,16 @@ class StudyWriter:
         stem = f"{holding.incarnation}.{holding.revision}"
         return render_versioned("ImagingStudy", holding.fhir_id, body, stem=stem, updated=holding.updated)
 
-    def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment | None]:
+    def _member(self, member: MemberFacts | None, *, alone: bool) -> tuple[Resource, orjson.Fragment | None]:
         """The custodian's extension and the endpoints, through the gateway first.
 
-        None where there is no road to it.
+        None where there is no road to it. ``alone``: the region's own root has no default for a study on
+        which holders do not agree, so it is had at the holder's.
         """
-        key = member.key if member is not None else ""
+        key = (member.key if member is not None else "", alone)
         if key not in self._members:
-            roads = [self._regional] if member is None or member.shows_images else []
+            regional = member is None or (member.shows_images and not (alone and member.dicomweb))
+            roads = [self._regional] if regional else []
             roads += [_endpoint(member.endpoint_id)] if member is not None and member.dicomweb else []
             custodian = _custodian(member, self.region) if member is not None else {}
             self._members[key] = (custodian, _fragment(roads) if roads else None)

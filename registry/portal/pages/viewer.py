@@ -31,6 +31,17 @@ class ViewerView(View):
     here: str  # its place in the list
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiesView(View):
+    """Copies that do not agree: whoever looks says which to show."""
+
+    template: ClassVar[str] = "copies.html"
+    strip: Strip
+    banner: Banner
+    row: Row
+    here: str  # its place in the list
+
+
 class ViewerPages:
     """The preview of a study: the pictures of one copy."""
 
@@ -42,7 +53,10 @@ class ViewerPages:
         return [web.get("/patients/{handle}/studies/{study}", self.study)]
 
     async def study(self, request: web.Request) -> web.Response:
-        """The preview of one study; ``copy`` and ``series`` say which."""
+        """The preview of one study; ``copy`` and ``series`` say which.
+
+        Where copies do not agree and none was named, the page that asks.
+        """
         shell, uid = self._shell, request.match_info["study"]
         patient = f"/patients/{request.match_info['handle']}"
         selector = shell.selector(request)
@@ -60,15 +74,19 @@ class ViewerPages:
                     todo="Go back and refresh the list.",
                 )
             row = rows[0]
+            banner = banner_of(person, shell.directory, shell.region, shell.today().date())
+            here = f"{patient}#study-{row.uid}"
             copy = row.copy(request.query.get("copy", ""))
+            if copy is None:
+                return shell.html(request, CopiesView(strip=strip, banner=banner, row=row, here=here))
             view = ViewerView(
                 strip=strip,
-                banner=banner_of(person, shell.directory, shell.region, shell.today().date()),
+                banner=banner,
                 row=row,
                 copy=copy,
                 root=row.root(copy),
                 current=_current(copy, request.query.get("series", "")),
-                here=f"{patient}#study-{row.uid}",
+                here=here,
             )
             return shell.html(request, view)
 
