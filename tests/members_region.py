@@ -49,7 +49,7 @@ REGION = Region(
 )
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 HOST = "127.0.0.1"
-FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2)
+FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2, loopback=True)
 
 
 async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:

@@ -219,8 +219,9 @@ def cut(row: Attributes, keep: frozenset[str] | None, always: Sequence[str] = AL
 
 
 class StudyRoots:
-    """Where each study of these answers is had: at the holder alone where two people share a study UID, or
-    copies do not agree.
+    """Where each study of these answers is had.
+
+    At the holder alone where two people share a study UID, or copies do not agree.
 
     Args:
         named: The holder was named by who asks.

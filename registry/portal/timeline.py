@@ -288,7 +288,7 @@ def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Ma
         modalities=best.headline_modalities,
         description=description or "No description",
         body_parts=words.listing([words.body_part(b) for b in best.body_sites]),
-        counts=_counts(best),
+        counts="Copies differ" if choice else _counts(best),
         copies=tuple(sorted(copies, key=lambda c: c.code)),
         arriving=any(h.record.progress == "arriving" for h in holdings),
         conflict=any(h.conflict for h in holdings),

@@ -59,7 +59,7 @@ def check(what: str, headers: Mapping[str, str], status: int) -> list[str]:
     if headers.get("Cross-Origin-Resource-Policy") != "same-origin":
         wrong.append("may be embedded")
     kept = headers.get("Cache-Control", "")
-    public = any(part in what for part in ("/static/", "jwks"))
+    public = any(part in what for part in ("/static/", "/.well-known/"))
     if kept not in ("no-store", "private, no-cache") and not public:
         wrong.append(f"cache {kept!r}")
     if headers.get("Server") != "Crosslight":
