@@ -9,6 +9,7 @@ from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.document_codes import ProcedureCodesConfig, procedure_codes
 from crosslight.runtime.listener import ConnectionsConfig
 from crosslight.runtime.log import LogConfig
+from crosslight.runtime.mllp import MllpLimits
 from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
 from crosslight.standards.membership import RegistryAddresses
@@ -152,6 +153,23 @@ class XdsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Hl7Config:
+    """[hl7]: connections of the patient feeds (ITI-8)."""
+
+    connections: int = setting(64, "Most connections at a time.", low=1, high=10_000)
+    connections_per_sender: int = setting(
+        8, "Of these, most of one member or system; of those that lie idle the oldest gives way.", low=1
+    )
+
+    def limits(self) -> MllpLimits:
+        """As the listener takes them."""
+        return MllpLimits(
+            max_connections=self.connections,
+            max_connections_per_peer=min(self.connections, self.connections_per_sender),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryConfig:
     """The whole file."""
 
@@ -166,6 +184,7 @@ class RegistryConfig:
     dicomweb: DicomwebConfig = section(DicomwebConfig, "The region-wide DICOMweb root.")
     gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
     xds: XdsConfig = section(XdsConfig, "The XDS registry face.")
+    hl7: Hl7Config = section(Hl7Config, "Patient feeds by HL7 v2.")
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")
     refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")

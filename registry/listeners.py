@@ -11,11 +11,13 @@ from aiohttp.typedefs import Middleware
 
 from crosslight.runtime import answer_headers, health
 from crosslight.runtime.compression import compressed
+from crosslight.runtime.credentials import subject_of
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.peers import tls_peer
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.service_life import Life
+from crosslight.runtime.shares import peer_share
 from crosslight.runtime.soap.endpoint import add_faults
 from crosslight.runtime.tls import watched
 from crosslight.standards.problem import CrosslightError
@@ -90,6 +92,13 @@ def face_application(
     return app
 
 
+def hl7_share(peer: Peer) -> str:
+    """Whose connections of the HL7 listener a sender's are: those of its certificate, or of its address."""
+    with suppress(CrosslightError):
+        return subject_of(tls_peer(peer.certificate).identity)
+    return peer_share(peer.address)
+
+
 class Listeners:
     """People, systems, the members' link, and HL7."""
 
@@ -149,7 +158,10 @@ class Listeners:
             listen.host,
             listen.mllp_port,
             tls=hl7_tls,
+            limits=ground.config.hl7.limits(),
             opened=None if hl7_tls is None else self._hl7_sender,
+            share=hl7_share,
+            busy=self._parts.faces.adt.turn_away,
         )
         life.stops(mllp)
         await mllp.start()

@@ -15,8 +15,9 @@ from typing import Any
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen, reached_not
+from crosslight.runtime.shares import Places, peer_share
 from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
-from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
+from crosslight.standards.problem import Busy, CrosslightError, Malformed, TooLarge, Unavailable
 
 log = get_logger("mllp")
 
@@ -31,6 +32,9 @@ class MllpLimits:
     message_timeout_s: float = 30.0  # from the first byte of a message to its last
     idle_timeout_s: float = 600.0  # between messages
     max_connections: int = 64
+    max_connections_per_peer: int = 8
+    busy_timeout_s: float = 5.0  # for the one message of a connection that there is no room for
+    max_busy: int = 16  # connections that are told so at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,13 @@ class Peer:
 
 Handler = Callable[[bytes, Peer], Awaitable[bytes]]
 Opened = Callable[[Peer, asyncio.BaseTransport], None]
+
+
+Turned = Callable[[bytes, CrosslightError], bytes]
+
+
+def _address_share(peer: Peer) -> str:
+    return peer_share(peer.address)
 
 
 class Unanswered(Unavailable):
@@ -59,6 +70,18 @@ class MllpServer:
 
     ``handler`` answers every message itself, errors too; an exception from it closes the connection.
     ``opened`` is told of each connection.
+
+    Where a peer has all of its connections, or all are taken, the oldest that lies idle gives way. Where none
+    does, a connection's first message is answered by ``busy``, and it is closed.
+
+    Args:
+        handler: What answers.
+        host, port: Where.
+        tls: None for plain.
+        limits: Bounds.
+        opened: Told of each connection.
+        share: Whose a connection is; its address unless told.
+        busy: Answers a message that is not taken, with the reason; None: the connection is closed.
     """
 
     def __init__(
@@ -70,14 +93,21 @@ class MllpServer:
         tls: ssl.SSLContext | None = None,
         limits: MllpLimits | None = None,
         opened: Opened | None = None,
+        share: Callable[[Peer], str] | None = None,
+        busy: Turned | None = None,
     ) -> None:
         self._handler, self._opened = handler, opened
+        self._share, self._busy = share or _address_share, busy
         self._host = host
         self._port = port
         self._tls = tls
         self._limits = limits or MllpLimits()
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], Peer] = {}
+        self.places = Places(
+            "HL7 connections", self._limits.max_connections, self._limits.max_connections_per_peer
+        )
+        self._turned = Places("refusals", self._limits.max_busy, max(1, self._limits.max_busy // 4))
 
     @property
     def port(self) -> int:
@@ -119,14 +149,12 @@ class MllpServer:
         peer = Peer(
             str(peername[0]) if peername else "", (tls.getpeercert() or None) if tls is not None else None
         )
-        if task is None or len(self._open) >= self._limits.max_connections:
+        if task is None:
             writer.close()
             return
         self._open[task] = peer
         try:
-            if self._opened is not None:
-                self._opened(peer, writer.transport)
-            await self._serve(reader, writer, peer)
+            await self._admitted(reader, writer, peer, task.cancel)
         except asyncio.CancelledError:  # stop or disconnect: the task ends here, quietly
             log.info("connection cut", listener="mllp", address=peer.address)
         except TimeoutError:
@@ -141,8 +169,67 @@ class MllpServer:
             self._open.pop(task, None)
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
-        limits, framer = self._limits, Framer(self._limits.max_message_bytes)
+    async def _admitted(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: Peer,
+        cut: Callable[[], object],
+    ) -> None:
+        """A connection in a place of its own, or told that there is none."""
+        framer, share, handling = Framer(self._limits.max_message_bytes), self._share(peer), False
+
+        async def handle(message: bytes, peer: Peer) -> bytes:
+            nonlocal handling
+            handling = True
+            try:
+                return await self._handler(message, peer)
+            finally:
+                handling = False
+
+        try:
+            place = self.places.enter(share, cut, lambda: not (framer.inside or handling))
+        except Busy as error:
+            await self._turn_away(reader, writer, share, error, cut)
+            return
+        try:
+            if self._opened is not None:
+                self._opened(peer, writer.transport)
+            await self._serve(reader, writer, peer, framer, handle)
+        finally:
+            self.places.leave(place)
+
+    async def _turn_away(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        share: str,
+        error: Busy,
+        cut: Callable[[], object],
+    ) -> None:
+        log.warning("connection refused", listener="mllp", reason=error.what)
+        if self._busy is None:
+            return
+        place, framer = self._turned.enter(share, cut), Framer(self._limits.max_message_bytes)
+        try:
+            async with asyncio.timeout(self._limits.busy_timeout_s):
+                while data := await reader.read(_CHUNK):
+                    if messages := framer.feed(data):
+                        writer.write(frame(self._busy(messages[0], error)))
+                        await writer.drain()
+                        return
+        finally:
+            self._turned.leave(place)
+
+    async def _serve(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: Peer,
+        framer: Framer,
+        handler: Handler,
+    ) -> None:
+        limits = self._limits
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.idle_timeout_s
         while True:
@@ -153,7 +240,7 @@ class MllpServer:
                 return
             messages = framer.feed(data)
             for message in messages:
-                writer.write(frame(await self._handler(message, peer)))
+                writer.write(frame(await handler(message, peer)))
                 async with asyncio.timeout(limits.message_timeout_s):
                     await writer.drain()
             if not framer.inside:

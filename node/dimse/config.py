@@ -53,6 +53,16 @@ class DimseConfig:
     max_associations: int = setting(
         32, "Associations at a time; more are refused as transient.", low=1, high=1000
     )
+    max_associations_per_caller: int = setting(
+        16, "Of these, most of one calling AE title at one address.", low=1, high=1000
+    )
+    max_connections_per_address: int = setting(
+        32,
+        "Most connections from one address (of IPv6: from one /64), with those that have asked for nothing"
+        " yet; of these the oldest gives way.",
+        low=1,
+        high=2000,
+    )
     max_pdu_bytes: int = setting(
         131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20
     )

@@ -23,7 +23,9 @@ from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.tls import server_context
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from crosslight.standards.problem import Busy
 from node.dimse.accounts import Accounts
+from node.dimse.arrivals import SPARE, Arrivals
 from node.dimse.association import Association, DimseService, by_field
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
@@ -34,6 +36,7 @@ log = get_logger("dimse")
 
 LOOK_EVERY_S = 5.0
 _REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
+_REJECTED_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT = 0x02, 0x03, 0x02
 
 
 class DimseListener:
@@ -71,6 +74,7 @@ class DimseListener:
         self._services = by_field(services)
         self._sop_classes = [sop_class for service in services for sop_class in service.sop_classes]
         self._tls = self._tls_context(base)
+        self._arrivals = Arrivals(config)
         self._server: NodeServer | None = None
         self._lock = threading.Lock()
         #: Associations by outcome, for metrics.
@@ -107,6 +111,7 @@ class DimseListener:
                 self._tls,
                 self._accounts.noted,
                 self._certified,
+                arrivals=self._arrivals,
             )
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
@@ -117,7 +122,7 @@ class DimseListener:
         config = self._config
         ae = AE(self._callers.ae_title)
         ae.maximum_pdu_size = config.max_pdu_bytes
-        ae.maximum_associations = config.max_associations
+        ae.maximum_associations = config.max_associations + SPARE  # Arrivals bounds them, and says whose
         ae.require_called_aet = config.require_called_ae_title
         ae.acse_timeout = config.acse_timeout_s
         ae.dimse_timeout = config.network_timeout_s
@@ -158,13 +163,21 @@ class DimseListener:
         """An association request: may this caller call?"""
         upper: UpperLayer = event.assoc
         calling = self._callers.calling(*upper.calling)
-        if calling.admitted:
-            upper.account = self._accounts.open(calling)
+        if not calling.admitted:
+            self._count("refused")
+            self._accounts.deny(calling)
+            upper.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN)
+            upper.kill()
             return
-        self._count("refused")
-        self._accounts.deny(calling)
-        upper.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN)
-        upper.kill()
+        try:
+            self._arrivals.ask(upper.arrival, *upper.calling)
+        except Busy as error:
+            self._count("busy")
+            log.warning("association refused", address=upper.address, reason=error.what)
+            upper.acse.send_reject(_REJECTED_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT)
+            upper.kill()
+            return
+        upper.account = self._accounts.open(calling)
 
     def _accepted(self, event: Any) -> None:
         upper: UpperLayer = event.assoc

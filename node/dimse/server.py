@@ -17,13 +17,13 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.runtime.tls import refused_certificate
-from crosslight.standards.problem import CrosslightError
+from crosslight.standards.problem import Busy, CrosslightError
+from node.dimse.arrivals import Arrival, Arrivals
 from node.dimse.exchange import Context, SupportedClass
 from node.dimse.sockets import NodeSocket
 from node.dimse.upper import UpperLayer
 
 log = get_logger("dimse")
-_SPARE = 16  # connections beyond the associations, still negotiating or being refused
 
 
 def supported_contexts(sop_classes: Iterable[SupportedClass]) -> list[Any]:
@@ -69,7 +69,8 @@ class NodeHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no ty
 
     def _create_association(self) -> UpperLayer:
         server: NodeServer = self.server
-        assoc = UpperLayer(self.ae, server.ended)
+        assoc = UpperLayer(self.ae, server.over, server.arrived(self.request))
+        assoc.arrival.cut_upper = assoc.cut
         assoc._server = server
         assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds its threads by this word
         assoc.set_socket(NodeSocket(assoc, self.request))
@@ -103,8 +104,11 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         tls: ssl.SSLContext | None,
         noted: Noted = noted_nowhere,
         certified: Certified = anybody,
+        *,
+        arrivals: Arrivals,
     ) -> None:
-        self.own_handlers, self.ended = own_handlers, ended
+        self.own_handlers, self._ended = own_handlers, ended
+        self._arrivals, self._arriving = arrivals, dict[Any, Arrival]()
         self._tls, self._noted, self._certified = tls, noted, certified
         super().__init__(
             ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler
@@ -118,18 +122,41 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         return client, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse connections beyond what could become associations."""
-        allowed: bool = len(self.active_associations) < self.ae.maximum_associations + _SPARE
-        if not allowed:
-            log.warning("too many connections", address=client_address[0])
-        return allowed
+        """Refuse connections that there is no room for."""
+        try:
+            self._arriving[request] = self._arrivals.connect(request, client_address[0])
+        except Busy as error:
+            log.warning("connection refused", address=client_address[0], reason=error.what)
+            return False
+        return True
+
+    def arrived(self, request: Any) -> Arrival:
+        """The room of a connection, for the association that is made of it."""
+        return self._arriving.pop(request)
+
+    def over(self, assoc: UpperLayer) -> None:
+        """An association, or what might have become one, has ended."""
+        self._arrivals.leave(assoc.arrival)
+        self._ended(assoc)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the connection's thread: TLS, then the association."""
+        arrival = self._arriving[request]
+        try:
+            self._finish(request, client_address)
+        except BaseException:
+            self._arriving.pop(arrival.sock, None)
+            self._arrivals.leave(arrival)
+            raise
+
+    def _finish(self, request: Any, client_address: Any) -> None:
         if self._tls is not None:
             request.settimeout(self.ae.acse_timeout)
+            wrapped = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self._arriving[wrapped] = arrival = self._arriving.pop(request)
+            request = arrival.sock = wrapped
             try:
-                request = self._tls.wrap_socket(request, server_side=True)
+                wrapped.do_handshake()
             except ssl.SSLError as error:
                 if why := refused_certificate(error):
                     self._noted("dimse", why, client_address[0])

@@ -38,6 +38,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import Malformed, Unavailable
 from node.dimse import sockets
 from node.dimse.accounts import Account
+from node.dimse.arrivals import Arrival
 from node.dimse.association import Association
 from node.dimse.pdata import P_DATA_TF, fragments_of
 from node.dimse.sockets import NodeSocket
@@ -163,10 +164,11 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has
     Args:
         ae: pynetdicom's settings.
         ended: Told when both threads are done with it.
+        arrival: The connection's room.
     """
 
-    def __init__(self, ae: Any, ended: Callable[[UpperLayer], None]) -> None:
-        self._ended = ended
+    def __init__(self, ae: Any, ended: Callable[[UpperLayer], None], arrival: Arrival) -> None:
+        self._ended, self.arrival = ended, arrival
         self.certificate: dict[str, Any] | None = None  # that was shown, in getpeercert() form
         self.account: Account | None = None  # of a caller that was let in
         self._association: Association | None = None

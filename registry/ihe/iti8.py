@@ -6,6 +6,8 @@ What a message does to persons is ``registry.intake.patients``; it is answered w
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.credentials import principal_of
@@ -87,6 +89,16 @@ class AdtFeed:
         except Exception:
             log.exception("unexpected", peer=peer.address)
             problem = OurError("Something went wrong here.", todo="Send it again later.")
+        return self._answer(problem, header)
+
+    def turn_away(self, data: bytes, error: CrosslightError) -> bytes:
+        """The answer to a message that is not taken, whoever sent it: AR, to be repeated later."""
+        header: MessageHeader | None = None
+        with suppress(CrosslightError):
+            header = header_of(parse_header(data))
+        return self._answer(error, header)
+
+    def _answer(self, problem: CrosslightError | None, header: MessageHeader | None) -> bytes:
         answer = ack_for(problem, header.control_id if header else "")
         return render_ack(answer, header, control_id=self._ids.uuid4().hex[:20], time=dtm(self._clock.now()))
 

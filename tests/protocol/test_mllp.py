@@ -91,12 +91,23 @@ async def test_dripped_bytes_do_not_extend_a_message_for_ever(start: Start) -> N
 
 
 async def test_connections_are_bounded_and_can_be_cut(start: Start) -> None:
-    server = await start(max_connections=1)
+    going = asyncio.Event()
+
+    async def slow(message: bytes, peer: Peer) -> bytes:
+        if message == b"slow":
+            await going.wait()
+        return b"ack:" + message
+
+    server = await start(slow, max_connections=1)
     client = MllpClient("127.0.0.1", server.port)
-    assert await client.send(b"a") == b"ack:a"
+    asked = asyncio.create_task(client.send(b"slow"))
+    while len(server.places) == 0:
+        await asyncio.sleep(0)
     other = MllpClient("127.0.0.1", server.port)
     with pytest.raises(Unanswered):
         await other.send(b"b")
+    going.set()
+    assert await asked == b"ack:slow"
     assert server.disconnect(lambda peer: peer.address == "127.0.0.1") == 1
     reader = client._streams[0] if client._streams else None
     assert reader is not None
