@@ -16,6 +16,7 @@ from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import ODS_OID, Region
 from registry.access.config import AccessConfig
+from registry.ask.config import AskConfig
 from registry.dicomweb.config import DicomwebConfig
 from registry.enrich.config import EnrichConfig
 from registry.fhir.config import FhirConfig
@@ -184,6 +185,7 @@ class RegistryConfig:
     dicomweb: DicomwebConfig = section(DicomwebConfig, "The region-wide DICOMweb root.")
     gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
     xds: XdsConfig = section(XdsConfig, "The XDS registry face.")
+    ask: AskConfig = section(AskConfig, "Questions, and how many of one caller at a time.")
     hl7: Hl7Config = section(Hl7Config, "Patient feeds by HL7 v2.")
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")

@@ -114,6 +114,7 @@ class Listeners:
             parts.ground.audit,
             seams.ids,
             open_mode=open_mode,
+            config=parts.ground.config.members,
         )
 
     async def start(self, life: Life) -> None:

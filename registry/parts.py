@@ -177,7 +177,7 @@ def make_waists(ground: Ground, directory: Directory) -> Waists:
         db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved
     )
     changed: Subscribers[Sequence[Change]] = Subscribers()
-    ask = Ask(db, index, identity, directory, ground.audit, clock, region)
+    ask = Ask(db, index, identity, directory, ground.audit, clock, region, ground.config.ask)
     follower = Follower(index.changes, clock, ground.config.changes, identity.person_keys_tx)
     follower.tell(ask.glances.changed, ask.glances.forget)
     changed.add(lambda changes: follower.wake())

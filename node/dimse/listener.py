@@ -29,7 +29,7 @@ from node.dimse.arrivals import SPARE, Arrivals
 from node.dimse.association import Association, DimseService, by_field
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
-from node.dimse.server import Certified, NodeServer, agreed_contexts, anybody
+from node.dimse.server import Certified, Doorkeeper, NodeServer, agreed_contexts, anybody
 from node.dimse.upper import UpperLayer
 
 log = get_logger("dimse")
@@ -109,9 +109,7 @@ class DimseListener:
                 handlers,
                 self._ended,
                 self._tls,
-                self._accounts.noted,
-                self._certified,
-                arrivals=self._arrivals,
+                Doorkeeper(arrivals=self._arrivals, noted=self._accounts.noted, certified=self._certified),
             )
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import build_context
@@ -64,6 +65,21 @@ def anybody(certificate: dict[str, Any]) -> None:
     """Whoever has a certificate of the configured authorities."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doorkeeper:
+    """Who is let in before anything is asked: there is room, and the certificate holds.
+
+    Attributes:
+        arrivals: The rooms.
+        noted: Told of certificates that are refused.
+        certified: Asked about each certificate.
+    """
+
+    arrivals: Arrivals
+    noted: Noted = noted_nowhere
+    certified: Certified = anybody
+
+
 class NodeHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
     """Makes an association of a connection."""
 
@@ -102,14 +118,11 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
         own_handlers: list[tuple[Any, Any]],
         ended: Callable[[UpperLayer], None],
         tls: ssl.SSLContext | None,
-        noted: Noted = noted_nowhere,
-        certified: Certified = anybody,
-        *,
-        arrivals: Arrivals,
+        doorkeeper: Doorkeeper,
     ) -> None:
         self.own_handlers, self._ended = own_handlers, ended
-        self._arrivals, self._arriving = arrivals, dict[Any, Arrival]()
-        self._tls, self._noted, self._certified = tls, noted, certified
+        self._arrivals, self._arriving = doorkeeper.arrivals, dict[Any, Arrival]()
+        self._tls, self._noted, self._certified = tls, doorkeeper.noted, doorkeeper.certified
         super().__init__(
             ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler
         )

@@ -63,7 +63,7 @@ class Access:
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
         self._http: aiohttp.ClientSession | None = None
         self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files, seams.ids)
-        self.store = AccessStore(db, clock, ids)
+        self.store = AccessStore(db, clock, ids, per_address=config.signins_per_address)
         self.sessions = Sessions(self.store, config, clock, ids)
         self.tokens = AccessTokens(
             members.keys,

@@ -69,6 +69,13 @@ class AccessConfig:
     exchanged_token_minutes: float = setting(
         15.0, "Life of a token for one member that an app gets for its own.", low=0.05, high=60
     )
+    signins_per_address: int = setting(
+        500,
+        "Sign-ins begun and not ended from one address (of IPv6: from one /64); beyond, the oldest is"
+        " forgotten.",
+        low=1,
+        high=20_000,
+    )
     failures_per_account: int = setting(
         5, "Failed sign-ins with one name before it must wait.", low=1, high=1000
     )

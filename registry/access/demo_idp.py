@@ -133,6 +133,7 @@ class DemoProvider:
             ticket,
             {"kind": "ticket", **{n: asked[n] for n in ("state", "nonce", "code_challenge")}},
             TICKET_LIFE_S,
+            address=request.remote or "",
         )
         return self._form(ticket)
 
@@ -171,7 +172,7 @@ class DemoProvider:
                 who = Principal(subject=f"person:{user}", evidence="none")
                 await self._audit.refused(request, who, "wrong name or password")
             return self._form(ticket, _WRONG, 401)
-        return await self._send_code(ticket, grant, account)
+        return await self._send_code(ticket, grant, account, request.remote or "")
 
     def _check(self, user: str, password: str) -> DemoAccount | None:
         """The account, if the password is its own.
@@ -184,11 +185,12 @@ class DemoProvider:
         return account if right else None
 
     async def _send_code(
-        self, ticket: str, grant: dict[str, Any], account: DemoAccount
+        self, ticket: str, grant: dict[str, Any], account: DemoAccount, address: str
     ) -> web.StreamResponse:
         await self._store.grant(ticket, take=True)
         code = self._ids.token_bytes(32).hex()
-        await self._store.add_grant(code, {**grant, "kind": "code", "user": account.user}, CODE_LIFE_S)
+        body = {**grant, "kind": "code", "user": account.user}
+        await self._store.add_grant(code, body, CODE_LIFE_S, address=address)
         query = urlencode({"code": code, "state": grant["state"], "iss": self.issuer})
         location = f"{self._redirect_uri}?{query}"
         return web.Response(status=303, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "no-store"})

@@ -114,7 +114,9 @@ class SignIn:
         )
         try:
             url = await self._client.authorize_url(state, nonce, verifier)
-            await self._store.begin_signin(state, browser, pending, SIGNIN_LIFE_S)
+            await self._store.begin_signin(
+                state, browser, pending, SIGNIN_LIFE_S, address=request.remote or ""
+            )
         except CrosslightError as error:
             return problem_page(
                 error.what, status=error.http_status, return_to=pending.return_to, name=self._name

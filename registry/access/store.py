@@ -15,9 +15,10 @@ import orjson
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
+from crosslight.runtime.shares import peer_share
 from crosslight.standards.problem import Busy
 
-SCHEMA = SchemaVersion("access", schema=1, compat=1)
+SCHEMA = SchemaVersion("access", schema=2, compat=1)
 MAX_PENDING = 20_000
 
 
@@ -46,18 +47,32 @@ class PendingSignIn:
     return_to: str
 
 
-def _bounded(tx: Tx, table: str) -> None:
-    """Whoever is not signed in can make these rows: only so many."""
-    count = tx.row(f"SELECT count(*) FROM {table}")
-    if count is not None and count[0] >= MAX_PENDING:
-        raise Busy("Too many people are signing in at once.", todo="Try again in a few minutes.")
+#: Tables whose rows whoever is not signed in can make, with their keys.
+_BEGUN = {"signin": "state_hash", "demo_grant": "id_hash"}
+_OLDEST = "SELECT id_hash FROM begun WHERE what = ? AND place = ? ORDER BY ends LIMIT 1"
+_LARGEST = "SELECT place FROM begun WHERE what = ? GROUP BY place ORDER BY count(*) DESC LIMIT 1"
+
+
+def _count(tx: Tx, sql: str, *params: str) -> int:
+    return int((tx.row(f"SELECT count(*) FROM {sql}", params) or (0,))[0])
+
+
+def _forget(tx: Tx, table: str, id_hash: str) -> None:
+    tx.execute(f"DELETE FROM {table} WHERE {_BEGUN[table]} = ?", (id_hash,))
+    tx.execute("DELETE FROM begun WHERE id_hash = ?", (id_hash,))
 
 
 class AccessStore:
-    """Sessions and what leads to them."""
+    """Sessions and what leads to them.
 
-    def __init__(self, db: Db, clock: Clock, ids: Ids) -> None:
-        self._db, self._clock, self._ids = db, clock, ids
+    Args:
+        db: Of the registry.
+        clock, ids: Time and randomness.
+        per_address: What one address may have begun; beyond, the oldest of it is forgotten.
+    """
+
+    def __init__(self, db: Db, clock: Clock, ids: Ids, *, per_address: int = 500) -> None:
+        self._db, self._clock, self._ids, self._per_address = db, clock, ids, per_address
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -121,22 +136,42 @@ class AccessStore:
         """
 
         def write(tx: Tx) -> None:
-            for table in ("session", "signin", "demo_grant"):
+            for table in ("session", "signin", "demo_grant", "begun"):
                 tx.execute(f"DELETE FROM {table}")
 
         await self._db.write("sessions_end", write)
 
     # --- sign-ins under way ---------------------------------------------------------------------------------
 
-    async def begin_signin(self, state: str, browser: str, pending: PendingSignIn, life_s: float) -> None:
-        """Remember a sign-in that leaves for the provider."""
-        ends = (self._clock.now() + timedelta(seconds=life_s)).isoformat()
+    def _make_room(self, tx: Tx, table: str, id_hash: str, place: str, ends: str) -> None:
+        """Room for one row more of what a stranger begins, noted for its place.
+
+        Where a place has all of its own, its oldest row gives way; where the table is full, that of the
+        place that has most.
+        """
         now = self._now()
+        for name in (table, "begun"):
+            tx.execute(f"DELETE FROM {name} WHERE ends <= ?", (now,))
+        own = _count(tx, "begun WHERE what = ? AND place = ?", table, place)
+        full = place if own >= self._per_address else ""
+        if not full and _count(tx, table) >= MAX_PENDING:
+            full = str((tx.row(_LARGEST, (table,)) or ("",))[0])
+            if not full:  # of an older release, all of them
+                raise Busy("Too many people are signing in at once.", todo="Try again in a few minutes.")
+        if oldest := tx.row(_OLDEST, (table, full)) if full else None:
+            _forget(tx, table, oldest[0])
+        tx.execute("INSERT INTO begun VALUES (?, ?, ?, ?)", (id_hash, table, place, ends))
+
+    async def begin_signin(
+        self, state: str, browser: str, pending: PendingSignIn, life_s: float, *, address: str = ""
+    ) -> None:
+        """Remember a sign-in that leaves for the provider, begun from ``address``."""
+        ends = (self._clock.now() + timedelta(seconds=life_s)).isoformat()
         row = (hashed(state), hashed(browser), pending.nonce, pending.verifier, pending.return_to, ends)
+        place = hashed(peer_share(address))
 
         def write(tx: Tx) -> None:
-            tx.execute("DELETE FROM signin WHERE ends <= ?", (now,))
-            _bounded(tx, "signin")
+            self._make_room(tx, "signin", row[0], place, ends)
             tx.execute("INSERT INTO signin VALUES (?, ?, ?, ?, ?, ?)", row)
 
         await self._db.write("signin_begin", write)
@@ -146,11 +181,14 @@ class AccessStore:
         now = self._now()
 
         def write(tx: Tx) -> Row | None:
-            return tx.row(
+            taken = tx.row(
                 "DELETE FROM signin WHERE state_hash = ? AND browser_hash = ? AND ends > ? RETURNING nonce,"
                 " verifier, return_to",
                 (hashed(state), hashed(browser), now),
             )
+            if taken is not None:
+                tx.execute("DELETE FROM begun WHERE id_hash = ?", (hashed(state),))
+            return taken
 
         row = await self._db.write("signin_take", write)
         return PendingSignIn(nonce=row[0], verifier=row[1], return_to=row[2]) if row else None
@@ -180,14 +218,15 @@ class AccessStore:
 
     # --- the demo provider ----------------------------------------------------------------------------------
 
-    async def add_grant(self, grant_id: str, body: dict[str, Any], life_s: float) -> None:
-        """Keep a ticket or code of the demo provider."""
-        now, ends = self._now(), (self._clock.now() + timedelta(seconds=life_s)).isoformat()
-        text = orjson.dumps(body).decode()
+    async def add_grant(
+        self, grant_id: str, body: dict[str, Any], life_s: float, *, address: str = ""
+    ) -> None:
+        """Keep a ticket or code of the demo provider, begun from ``address``."""
+        ends = (self._clock.now() + timedelta(seconds=life_s)).isoformat()
+        text, place = orjson.dumps(body).decode(), hashed(peer_share(address))
 
         def write(tx: Tx) -> None:
-            tx.execute("DELETE FROM demo_grant WHERE ends <= ?", (now,))
-            _bounded(tx, "demo_grant")
+            self._make_room(tx, "demo_grant", hashed(grant_id), place, ends)
             tx.execute("INSERT INTO demo_grant VALUES (?, ?, ?)", (hashed(grant_id), text, ends))
 
         await self._db.write("demo_grant_add", write)
@@ -198,6 +237,7 @@ class AccessStore:
 
         def run(tx: Tx) -> Row | None:
             if take:
+                tx.execute("DELETE FROM begun WHERE id_hash = ?", (hashed(grant_id),))
                 return tx.row(
                     "DELETE FROM demo_grant WHERE id_hash = ? AND ends > ? RETURNING body",
                     (hashed(grant_id), now),

@@ -16,12 +16,14 @@ from crosslight.runtime.audit import About, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.shares import Shares, share_of
 from crosslight.standards.access import Action, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.national import national_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering
+from registry.ask.config import AskConfig
 from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
@@ -53,6 +55,7 @@ class Ask:
         audit: Where every act is noted before its answer is handed over.
         clock: Time.
         region: Whose numbers count.
+        config: How many questions at a time.
     """
 
     def __init__(
@@ -64,7 +67,11 @@ class Ask:
         audit: AuditLog,
         clock: Clock,
         region: Region,
+        config: AskConfig | None = None,
     ) -> None:
+        config = config or AskConfig()
+        self.near = Shares("questions", config.near())
+        self.wide = Shares("questions that name nobody", config.wide())
         self._db = db
         self._index = index
         self._identity = identity
@@ -83,13 +90,16 @@ class Ask:
         Raises:
             Forbidden: policy says no (audited).
             Invalid: a selector that names nobody, a cursor that is none of ours.
+            OverShare, Busy: there was no turn in time (nothing was asked, nothing is audited).
         """
         principal, decision = caller.principal, decide(caller.principal, face, action)
         asked = {type(question).__name__: _plain(asdict(question))}
         result, about = QuestionResult(), About(query=asked)
         if decision.permit:
-            read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
-            result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
+            wide = isinstance(question, ByPopulation)
+            lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
+            async with lane.turn(share_of(caller)):
+                result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
         async with self._audit.act(caller, face, action, about, refusal=REFUSED, lazy=True) as act:
             answer = self._answer(question, result, caller.correlation)
             yield answer
@@ -154,9 +164,10 @@ class Ask:
         looked = self.glances.get(key)
         if looked is None:
             ticket = self.glances.begin()
-            looked = await self._db.read_near(
-                "glance", lambda tx: self._look(tx, caller.principal, face, question, study_uid)
-            )
+            async with self.near.turn(share_of(caller)):
+                looked = await self._db.read_near(
+                    "glance", lambda tx: self._look(tx, caller.principal, face, question, study_uid)
+                )
             self.glances.keep(key, looked, ticket)
         coverage = compute(
             self._directory,

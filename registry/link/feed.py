@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from crosslight.runtime.audit import About, AuditLog, OutcomeKind
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import Shares
 from crosslight.runtime.wire import (
     checked_digest,
     checked_dtm,
@@ -31,7 +33,15 @@ from crosslight.runtime.wire import (
     version_to_pb,
 )
 from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
-from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
+from crosslight.standards.problem import (
+    Busy,
+    CrosslightError,
+    Forbidden,
+    Invalid,
+    OurError,
+    TooLarge,
+    Unavailable,
+)
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.index.store import HeldStudy
 from registry.intake.submission import (
@@ -44,6 +54,7 @@ from registry.intake.submission import (
     Withdraw,
 )
 from registry.link.callers import grpc_caller
+from registry.members.config import MembersConfig
 from registry.members.model import Member
 
 log = get_logger("feed")
@@ -58,6 +69,15 @@ _OUTCOMES: dict[Outcome, Any] = {
     "already": pb.ActResult.ALREADY,
     "stale": pb.ActResult.STALE,
 }
+
+
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+#: How gRPC says why a comparison ends, by the kind of error.
+_STATUSES: tuple[tuple[type[CrosslightError], grpc.StatusCode], ...] = (
+    (Invalid, grpc.StatusCode.INVALID_ARGUMENT),
+    (TooLarge, grpc.StatusCode.INVALID_ARGUMENT),
+    (Busy, grpc.StatusCode.RESOURCE_EXHAUSTED),
+)
 
 
 class AcceptPort(Protocol):
@@ -150,6 +170,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         audit: Where acts are noted before they are done.
         ids: Correlation ids.
         open_mode: Members name themselves (the open demo).
+        config: How many calls at a time, and how many of one member.
     """
 
     def __init__(
@@ -161,7 +182,11 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         ids: Ids,
         *,
         open_mode: bool = False,
+        config: MembersConfig | None = None,
     ) -> None:
+        config = config or MembersConfig()
+        self.feeding = Shares("calls of the feed", config.feeding())
+        self.comparing = Shares("comparisons", config.comparing())
         self._acceptor, self._index, self._callers = acceptor, index, callers
         self._audit, self._ids, self._open = audit, ids, open_mode
 
@@ -181,8 +206,9 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             )
         try:
             caller = grpc_caller(context, member, self._ids, open_mode=self._open)
-            results = await self._publish(caller, member, request.acts)
-        except CrosslightError as error:  # the audit cannot be written: nothing was done
+            async with self.feeding.turn(caller.principal.subject):
+                results = await self._publish(caller, member, request.acts)
+        except CrosslightError as error:  # the audit cannot be written, or it is busy: nothing was done
             log.error("feed", kind=type(error).__name__, reason=error.what)
             results = [refused(message.version, error) for message in request.acts]
         return pb.PublishReply(incarnation=self._index.incarnation, results=results)
@@ -232,25 +258,31 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
     ) -> AsyncIterator[pb.CompareReply]:
         """What differs from what the node says it has published; at the end, what the node did not name."""
         member = await self._callers.member(context)
-        named = array("q")
         try:
-            async for request in request_iterator:
-                if len(request.held) > MAX_HELD:
-                    raise TooLarge("Too many studies in one message.", why=f"Limit here: {MAX_HELD}.")
-                said = {checked_uid(version.study_uid, "study_uid"): version for version in request.held}
-                named.extend(hash8(uid) for uid in said)
-                reply = await self._differing(member, said)
-                if reply.send:
+            async with (
+                self.comparing.turn(member.code),
+                aclosing(self._compared(request_iterator, member)) as replies,
+            ):
+                async for reply in replies:
                     yield reply
-            async for reply in self._unnamed(member, named):
-                yield reply
         except CrosslightError as error:
-            code = (
-                grpc.StatusCode.INVALID_ARGUMENT
-                if isinstance(error, Invalid | TooLarge)
-                else grpc.StatusCode.UNAVAILABLE
-            )
+            code = next((code for kind, code in _STATUSES if isinstance(error, kind)), _UNAVAILABLE)
             await context.abort(code, str(error))
+
+    async def _compared(
+        self, requests: AsyncIterator[pb.CompareRequest], member: Member
+    ) -> AsyncGenerator[pb.CompareReply]:
+        named = array("q")
+        async for request in requests:
+            if len(request.held) > MAX_HELD:
+                raise TooLarge("Too many studies in one message.", why=f"Limit here: {MAX_HELD}.")
+            said = {checked_uid(version.study_uid, "study_uid"): version for version in request.held}
+            named.extend(hash8(uid) for uid in said)
+            reply = await self._differing(member, said)
+            if reply.send:
+                yield reply
+        async for reply in self._unnamed(member, named):
+            yield reply
 
     async def _differing(self, member: Member, stated: dict[str, pb.HeldVersion]) -> pb.CompareReply:
         here: dict[str, HeldStudy] = {}

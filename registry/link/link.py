@@ -21,11 +21,12 @@ from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import Places
 from crosslight.standards.concern import Concern, unpacked
 from crosslight.standards.hosts import plain_hosts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
+from crosslight.standards.problem import Busy, Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
 from registry.link.callers import REFUSALS, Callers, refusal_of
 from registry.link.epochs import NodeSays, RegistrySays, decide
 from registry.members.join import issue_member
@@ -38,6 +39,7 @@ log = get_logger("link")
 
 HELLO_TIMEOUT_S = 10.0
 MAX_QUEUED = 32
+MAX_LINKS = 4096
 DRIFTS = 3  # censuses in a row that must differ, with nothing waiting, before a reconciliation is ordered
 DRIFT_PAUSE_S = 60.0
 
@@ -51,6 +53,8 @@ class MembershipServicer(pb_grpc.MembershipServicer):
         self._members, self._index, self._clock = members, index, clock
         self._callers = callers or Callers(members)
         self._links: dict[MemberId, _Link] = {}
+        most = members.config.links_per_member
+        self.places = Places("links", MAX_LINKS, most)
         members.on_change(self._changed)
 
     def _changed(self) -> None:
@@ -69,6 +73,12 @@ class MembershipServicer(pb_grpc.MembershipServicer):
             self._callers.refused(context, error)
             await context.abort(REFUSALS[type(error)], str(error))
             return
+        try:
+            place = self.places.enter(member.code, lambda: None)
+        except Busy as error:
+            log.warning("link refused", code=member.code, reason=error.what)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            return
         link = _Link(self._members, self._index, self._clock, self._callers, member.id, context)
         older = self._links.get(member.id)
         try:
@@ -78,6 +88,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
             log.error("link refused", code=member.code, reason=error.what)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
+            self.places.leave(place)
             if self._links.get(member.id) is link:
                 del self._links[member.id]
             log.info("link ended", code=member.code)

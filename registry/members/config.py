@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
+from crosslight.runtime.shares import ShareLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,28 @@ class MembersConfig:
         24.0, "How long a signed directory holds at the nodes.", low=0.001, high=720
     )
     max_message_bytes: int = setting(8 << 20, "Largest gRPC message from a node.", low=65536, high=256 << 20)
+    feeds: int = setting(16, "Most calls of nodes' feeds that are taken in at a time.", low=1, high=1024)
+    feeds_per_member: int = setting(2, "Of these, most of one member.", low=1, high=1024)
+    comparisons_per_member: int = setting(
+        2, "Most comparisons of one member at a time; of all eight times as many.", low=1, high=64
+    )
+    links_per_member: int = setting(
+        4, "Most links of one member that are open or being opened at a time.", low=2, high=64
+    )
     max_skew_s: float = setting(
         60.0,
         "Clock difference of a node from which on it counts as wrong: its images are not said to open.",
         low=1,
         high=3600,
     )
+
+    def feeding(self) -> ShareLimits:
+        """Of the feed's calls."""
+        return ShareLimits(total=self.feeds, each=min(self.feeds_per_member, self.feeds))
+
+    def comparing(self) -> ShareLimits:
+        """Of comparisons."""
+        return ShareLimits(total=8 * self.comparisons_per_member, each=self.comparisons_per_member)
 
     @property
     def silence_s(self) -> float:

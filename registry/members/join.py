@@ -17,6 +17,7 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.http import admit, read_limited, refuse
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import ShareLimits, Shares, peer_share
 from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
@@ -30,6 +31,7 @@ from registry.members.store import MemberRow
 log = get_logger("members")
 INVITED = Decision(True, "invitation")
 MAX_JOIN_BYTES = 65536
+TURNS = ShareLimits(total=8, each=2, waiting=64, waiting_each=8)  # of those that want to join, by address
 
 
 class Join:
@@ -43,6 +45,7 @@ class Join:
 
     def __init__(self, members: MemberService, index: IndexFacts, addresses: RegistryAddresses) -> None:
         self._members, self._index, self._addresses = members, index, addresses
+        self.turns = Shares("requests to join", TURNS)
 
     def routes(self) -> list[web.RouteDef]:
         """For the people listener; both need no sign-in."""
@@ -65,7 +68,12 @@ class Join:
             Malformed: a body or request that cannot be read. Invalid: an authority that cannot be a member's
                 own.
             Unauthenticated: no such invitation. Conflict: used. Gone: expired. Forbidden: suspended.
+            OverShare, Busy: too many ask at once, of this address or of all.
         """
+        async with self.turns.turn(peer_share(request.remote or "")):
+            return await self._join(request)
+
+    async def _join(self, request: web.Request) -> web.Response:
         secret, csr, authorities = _read(await read_limited(request, MAX_JOIN_BYTES))
         csr_public_key(csr)  # a bad request must not cost the invitation
         try:

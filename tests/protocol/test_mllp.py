@@ -91,18 +91,18 @@ async def test_dripped_bytes_do_not_extend_a_message_for_ever(start: Start) -> N
 
 
 async def test_connections_are_bounded_and_can_be_cut(start: Start) -> None:
-    going = asyncio.Event()
+    begun, going = asyncio.Event(), asyncio.Event()
 
     async def slow(message: bytes, peer: Peer) -> bytes:
         if message == b"slow":
+            begun.set()
             await going.wait()
         return b"ack:" + message
 
     server = await start(slow, max_connections=1)
     client = MllpClient("127.0.0.1", server.port)
     asked = asyncio.create_task(client.send(b"slow"))
-    while len(server.places) == 0:
-        await asyncio.sleep(0)
+    await begun.wait()
     other = MllpClient("127.0.0.1", server.port)
     with pytest.raises(Unanswered):
         await other.send(b"b")

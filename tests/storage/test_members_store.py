@@ -20,7 +20,7 @@ from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Endpoints, Invitation
-from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
+from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
@@ -348,19 +348,32 @@ async def test_failures_count_in_their_window(database: Db) -> None:
 
 
 async def test_strangers_cannot_fill_the_tables(database: Db, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.access.store.MAX_PENDING", 3)
-    store = await access_store(database)
+    """One address has so many of its own; where all are taken, whoever has most gives way."""
+    monkeypatch.setattr("registry.access.store.MAX_PENDING", 4)
+    store = AccessStore(database, CLOCK, IDS, per_address=3)
+    await store.open()
     pending = PendingSignIn(nonce="n", verifier="v", return_to="/")
-    for n in range(3):
-        await store.begin_signin(f"s{n}", "b", pending, 0.3)
-        await store.add_grant(f"g{n}", {}, 0.3)
-    with pytest.raises(Unavailable):
-        await store.begin_signin("more", "b", pending, 60)
-    with pytest.raises(Unavailable):
-        await store.add_grant("more", {}, 60)
-    await asyncio.sleep(0.35)
-    await store.begin_signin("more", "b", pending, 60)
-    await store.add_grant("more", {}, 60)
+
+    async def left(*names: str) -> list[str]:
+        return [name for name in names if await store.grant(name, take=False) is not None]
+
+    for n in range(5):
+        await store.begin_signin(f"s{n}", "b", pending, 60, address="10.0.0.1")
+        await store.add_grant(f"g{n}", {}, 60, address="10.0.0.1")
+    assert await left("g0", "g1", "g2", "g3", "g4") == ["g2", "g3", "g4"]
+    for n in (2, 3):
+        await store.begin_signin(f"t{n}", "b", pending, 60, address=f"10.0.0.{n}")
+        await store.add_grant(f"h{n}", {}, 60, address=f"10.0.0.{n}")
+    assert await left("g2", "g3", "g4", "h2", "h3") == ["g3", "g4", "h2", "h3"]
+    taken = [await store.take_signin(state, "b") for state in ("s0", "s1", "s2", "s3", "s4", "t2", "t3")]
+    assert [found is not None for found in taken] == [False, False, False, True, True, True, True]
+    for name in ("g3", "g4", "h2", "h3"):
+        await store.grant(name, take=True)
+    rows = await database.read("t", lambda tx: tx.rows("SELECT * FROM begun"))
+    assert rows == []  # nothing is left of what was ended
+    await store.add_grant("late", {}, -1, address="10.0.0.1")
+    await store.add_grant("now", {}, 60, address="10.0.0.1")
+    assert len(await database.read("t", lambda tx: tx.rows("SELECT * FROM begun"))) == 1
 
 
 async def test_grants_end(database: Db) -> None:

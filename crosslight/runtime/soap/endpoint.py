@@ -19,6 +19,7 @@ from aiohttp import web
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CALLER, ErrorRenderers
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.shares import ShareLimits, Shares, peer_share, share_of
 from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, soap_response, stream_mtom
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, Forbidden, OurError, Unauthenticated
@@ -27,6 +28,8 @@ from crosslight.standards.xds.rules.errors import RegistryError, registry_errors
 from crosslight.standards.xds.wire.soap import SoapFault, action_not_supported
 
 log = get_logger("soap")
+
+BODIES, BODIES_OF_ONE = 32, 4  # requests that are being read at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,8 @@ class SoapEndpoint:
 
     Args:
         transactions: Those that are taken; each has its action for itself.
-        max_bytes: Of a request's body.
+        max_bytes: Of a request's body. At most :data:`BODIES` are read and held at a time, and of one caller
+            :data:`BODIES_OF_ONE`.
         workers: Where large requests are parsed; None: on the event loop.
     """
 
@@ -88,6 +92,7 @@ class SoapEndpoint:
     ) -> None:
         self._transactions = {transaction.action: transaction for transaction in transactions}
         self._max_bytes, self._workers = max_bytes, workers
+        self.bodies = Shares("SOAP requests", ShareLimits(total=BODIES, each=BODIES_OF_ONE))
 
     def routes(self, *paths: str) -> list[web.RouteDef]:
         """POST at each of ``paths``; errors there are to be rendered as :func:`add_faults` has it."""
@@ -100,8 +105,10 @@ class SoapEndpoint:
             SoapFault, Malformed, TooLarge: the message cannot be processed. Unauthenticated, Forbidden: nor
             may it be.
             CrosslightError: what the transaction does not tell in its own form.
+            OverShare, Busy: there was no turn in time.
         """
-        envelope = await read_soap(request, self._max_bytes, self._workers)
+        async with self.bodies.turn(self._share(request)):
+            envelope = await read_soap(request, self._max_bytes, self._workers)
         transaction = self._transactions.get(envelope.action)
         if transaction is None:
             raise action_not_supported(envelope)
@@ -126,6 +133,11 @@ class SoapEndpoint:
             if isinstance(given, bytes):
                 return soap_response(request, envelope, given, transaction.response_action)
             return await stream_mtom(request, envelope, given.body, transaction.response_action, given.parts)
+
+    @staticmethod
+    def _share(request: web.Request) -> str:
+        caller = request.get(CALLER)
+        return share_of(caller) if caller is not None else peer_share(request.remote or "")
 
 
 def add_faults(table: ErrorRenderers, *paths: str, sender_400: bool = False) -> None:

@@ -1,0 +1,44 @@
+"""Configuration of questions: the section ``[ask]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosslight.runtime.config import setting
+from crosslight.runtime.shares import ShareLimits
+
+WAITING = 256  # questions of one caller that wait at most; of all, eight times as many
+
+
+@dataclass(frozen=True, slots=True)
+class AskConfig:
+    """``[ask]``: how many questions are answered at a time, and how many of one caller."""
+
+    questions: int = setting(16, "Most questions that the index is read for at a time.", low=1, high=1024)
+    questions_per_caller: int = setting(
+        4, "Of these, most of one caller: a person, an app, a system.", low=1, high=1024
+    )
+    populations: int = setting(
+        2, "Most questions that name nobody, which read much, at a time.", low=1, high=64
+    )
+    populations_per_caller: int = setting(1, "Of these, most of one caller.", low=1, high=64)
+    turn_timeout_s: float = setting(
+        20.0, "Wait for a turn; then the answer is that it is busy.", low=0.1, high=300
+    )
+
+    def near(self) -> ShareLimits:
+        """Of questions that name somebody."""
+        return self._limits(self.questions, self.questions_per_caller)
+
+    def wide(self) -> ShareLimits:
+        """Of those that name nobody."""
+        return self._limits(self.populations, self.populations_per_caller)
+
+    def _limits(self, total: int, each: int) -> ShareLimits:
+        return ShareLimits(
+            total=total,
+            each=min(each, total),
+            waiting=8 * WAITING,
+            waiting_each=WAITING,
+            patience_s=self.turn_timeout_s,
+        )
