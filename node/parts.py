@@ -219,6 +219,7 @@ def make_serve(
         release=release,
         workers=ground.seams.workers,
         ids=ground.seams.ids,
+        files=ground.seams.files,
         spool=ground.folder / "spool",
         config=config,
         retrieve_location_uid=lambda: membership.member.retrieve_location_uid,

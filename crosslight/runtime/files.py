@@ -1,4 +1,7 @@
-"""The seam for durable files (D24): write, fsync, rename. Nothing else calls ``os.fsync``."""
+"""The seam for files (D24): what makes, renames or removes them, and what makes that durable.
+
+Nothing else calls ``os.fsync``.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,39 @@ def keep_private(folder: Path) -> None:
 
 
 class Files(Protocol):
-    """Durable file operations."""
+    """File operations. Whoever is given a handle closes it."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """A new file, 0600, to be written without a buffer.
+
+        Raises:
+            FileExistsError: there is one of that name.
+        """
+        ...
+
+    def reopen(self, path: Path) -> BinaryIO:
+        """A file that is there, to be read and written without a buffer."""
+        ...
+
+    def open(self, path: Path) -> BinaryIO:
+        """A file that is there, to be read."""
+        ...
+
+    def link(self, path: Path, name: Path) -> None:
+        """Give the file ``path`` the further name ``name``; not durable yet."""
+        ...
+
+    def move(self, path: Path, name: Path) -> None:
+        """Rename a file or folder; not durable yet."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder and what is in it, as far as that can be done."""
+        ...
 
     def sync(self, handle: BinaryIO) -> None:
         """Flush ``handle`` to the disk itself."""
@@ -105,6 +140,27 @@ class Files(Protocol):
 
 class SystemFiles:
     """The real ones."""
+
+    def create(self, path: Path) -> BinaryIO:
+        return open(path, "xb", buffering=0, opener=private)
+
+    def reopen(self, path: Path) -> BinaryIO:
+        return open(path, "r+b", buffering=0)
+
+    def open(self, path: Path) -> BinaryIO:
+        return open(path, "rb")
+
+    def link(self, path: Path, name: Path) -> None:
+        os.link(path, name)
+
+    def move(self, path: Path, name: Path) -> None:
+        os.rename(path, name)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def remove_folder(self, path: Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
 
     def sync(self, handle: BinaryIO) -> None:
         handle.flush()

@@ -104,7 +104,7 @@ class Archive:
         if swept:
             log.info("unfinished objects swept", count=swept)
         clean = self.layout.clean.exists()
-        self.layout.clean.unlink(missing_ok=True)
+        self._files.remove(self.layout.clean)
         task = asyncio.create_task(self._settle(clean))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -365,7 +365,7 @@ class Archive:
         """
         vault = vault or Vault(self._files)
         private_folder(target)
-        (target / backup.FACTS).unlink(missing_ok=True)
+        self._files.remove(target / backup.FACTS)
         # Encrypted, the copy is made here first: nothing lies in the target in the clear.
         copy = self.layout.tmp / f"backup.{os.getpid()}" if vault.sealed else target / backup.DATABASE
         try:
@@ -378,7 +378,7 @@ class Archive:
                 )
         finally:
             if vault.sealed:
-                copy.unlink(missing_ok=True)
+                self._files.remove(copy)
         backup.write_facts(target, report, vault, self._clock, self._files)
         return report
 

@@ -182,7 +182,7 @@ def restore(
         raise Conflict(f"There is a database already: {database}.", todo="Move it away first.")
     layout = Layout(folder)
     layout.make(vault.files)
-    layout.clean.unlink(missing_ok=True)
+    vault.files.remove(layout.clean)
     private_folder(database.parent)
     part = database.with_name(f".{database.name}.restore")
     kept = Layout(source / "archive")
@@ -190,7 +190,7 @@ def restore(
         vault.take(source / DATABASE, part)
         report = _copy_all(part, progress, lambda entry: _take(entry, kept, layout, vault))
     except (sqlite3.DatabaseError, Damaged, FileNotFoundError) as error:
-        part.unlink(missing_ok=True)
+        vault.files.remove(part)
         raise Invalid(
             f"The database in {source} is damaged or missing.",
             why="Nothing was made of it.",

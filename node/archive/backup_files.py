@@ -126,7 +126,7 @@ class Vault:
         final = self.name(there)
         part = self._part(final, tmp)
         try:
-            with here.open("rb") as source, open(part, "wb", opener=private) as target:
+            with self.files.open(here) as source, open(part, "wb", opener=private) as target:
                 reader = _Reader(source, expected)
                 if self.recipients:
                     pyrage.encrypt_io(reader, target, list(self.recipients))
@@ -138,7 +138,7 @@ class Vault:
                 self.files.sync(target)
             self.files.publish(part, final)
         finally:
-            part.unlink(missing_ok=True)
+            self.files.remove(part)
 
     def take(
         self, there: Path, here: Path, *, tmp: Path | None = None, expected: Digest | None = None
@@ -150,7 +150,7 @@ class Vault:
         """
         part = self._part(here, tmp)
         try:
-            with self.name(there).open("rb") as source, open(part, "wb", opener=private) as target:
+            with self.files.open(self.name(there)) as source, open(part, "wb", opener=private) as target:
                 writer = _Writer(target, expected)
                 if self.sealed:
                     self._decrypt(source, writer)
@@ -162,7 +162,7 @@ class Vault:
                 self.files.sync(target)
             self.files.publish(part, here)
         finally:
-            part.unlink(missing_ok=True)
+            self.files.remove(part)
 
     def _decrypt(self, source: BinaryIO, writer: _Writer) -> None:
         if not self.identities:

@@ -146,7 +146,7 @@ class Ingestor:
         if content is not None:
             return self._parse(content, staged, received)
         with (
-            staged.path.open("rb") as handle,
+            self._files.open(staged.path) as handle,
             mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         ):
             return self._parse(mapped, staged, received)

@@ -52,7 +52,7 @@ class Maintenance:
         self._db = storage.db
         self._layout = storage.layout
         self._store = storage.store
-        self._clock = storage.clock
+        self._clock, self._files = storage.clock, storage.files
         self._ingestor = ingestor
         self._stage = stage
         self._bin_days = bin_days
@@ -171,7 +171,7 @@ class Maintenance:
                 "purge_shared", lambda tx: tx.row(others, (sha256, number))
             ).result()
             if shared is None and not pending.holds(sha256):
-                self._layout.object(sha256).unlink(missing_ok=True)
+                self._files.remove(self._layout.object(sha256))
 
         def forget(tx: Tx) -> None:
             tx.execute("DELETE FROM instance WHERE id = ? AND binned > 0", (number,))
@@ -222,17 +222,16 @@ class Maintenance:
             if pending.holds(sha256) or self._knows(sha256) or not path.exists():
                 return None
             if not self._whole(sha256, path):
-                path.unlink(missing_ok=True)
+                self._files.remove(path)
                 return False
             staged = self._stage.link(path)
         state = self._ingestor.ingest(staged, Received(road="import", peer="reconciled")).state
         if state == "refused":  # its link is in quarantine now
-            path.unlink(missing_ok=True)
+            self._files.remove(path)
         return True if state in ("stored", "duplicate") else None if state == "full" else False
 
-    @staticmethod
-    def _whole(sha256: bytes, path: Path) -> bool:
-        with path.open("rb") as handle:
+    def _whole(self, sha256: bytes, path: Path) -> bool:
+        with self._files.open(path) as handle:
             head = handle.read(1 << 16)
         try:
             _, offset = gate.read_meta(head)

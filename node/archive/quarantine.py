@@ -56,7 +56,7 @@ class Quarantine:
             if size <= self._config.quarantine_max_bytes:
                 self._files.publish(path, self._folder / name)
             else:
-                path.unlink(missing_ok=True)
+                self._files.remove(path)
         except OSError as error:
             log.warning("quarantine file lost", reason=reason, error=type(error).__name__)
         row = (
@@ -107,7 +107,7 @@ class Quarantine:
 
     def _forget(self, names: list[str]) -> None:
         for name in names:
-            (self._folder / name).unlink(missing_ok=True)
+            self._files.remove(self._folder / name)
 
     def sweep(self) -> int:
         """Drop what is over age or size, and files that no entry knows; how many went. Called in threads."""
@@ -119,7 +119,7 @@ class Quarantine:
         now = self._clock.now().timestamp()
         strays = [f for f in self._folder.iterdir() if f.name not in known and now - f.stat().st_mtime > 3600]
         for stray in strays:
-            stray.unlink(missing_ok=True)
+            self._files.remove(stray)
         return len(gone) + len(strays)
 
     async def entries(self, limit: int = 1000) -> list[Quarantined]:

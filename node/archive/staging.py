@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import shutil
 import struct
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.files import Files, private, private_folder
+from crosslight.runtime.files import Files, private_folder
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from crosslight.standards.problem import OutOfSpace, StorageError, TooLarge
 from node.holdings import Received
@@ -53,7 +52,7 @@ class Staged:
     ) -> None:
         self.path = path
         self._files, self._max = files, max_bytes
-        self._handle: BinaryIO | None = open(path, mode, buffering=0, opener=private)  # noqa: SIM115 - closed by close()
+        self._handle: BinaryIO | None = files.create(path) if mode == "xb" else files.reopen(path)
         self.size = path.stat().st_size if mode == "r+b" else 0
         self.dataset_offset = 0
         self._content: list[bytes | bytearray | memoryview] | None = [] if mode == "xb" else None
@@ -141,7 +140,7 @@ class Staged:
     def _opened(self) -> BinaryIO:
         """The handle; opened again where the writer has closed it."""
         if self._handle is None:
-            self._handle = self.path.open("r+b", buffering=0)
+            self._handle = self._files.reopen(self.path)
         return self._handle
 
     def close(self) -> None:
@@ -154,7 +153,7 @@ class Staged:
         """Throw away; harmless when the file has already become an object."""
         self.close()
         self._content = None
-        self.path.unlink(missing_ok=True)
+        self._files.remove(self.path)
 
 
 def refused_by_disk(error: OSError) -> StorageError:
@@ -181,9 +180,10 @@ class StageFolder:
         name = self._ids.uuid4().hex
         fresh = self._root / f".{name}"  # renamed once it is locked: nobody can sweep it before
         private_folder(fresh)
-        self._lock = open(fresh / "lock", "wb", opener=private)  # noqa: SIM115 - held until close()
+        self._lock = self._files.create(fresh / "lock")  # until close()
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._folder = fresh.rename(self._root / name)
+        self._files.move(fresh, self._root / name)
+        self._folder = self._root / name
         return swept
 
     def _folders(self) -> list[Path]:
@@ -195,13 +195,12 @@ class StageFolder:
         if self._alive(folder):
             return 0
         count = sum(1 for entry in folder.iterdir() if entry.name != "lock")
-        shutil.rmtree(folder, ignore_errors=True)
+        self._files.remove_folder(folder)
         return count
 
-    @staticmethod
-    def _alive(folder: Path) -> bool:
+    def _alive(self, folder: Path) -> bool:
         try:
-            with (folder / "lock").open("rb") as handle:
+            with self._files.open(folder / "lock") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -231,13 +230,13 @@ class StageFolder:
         if self._folder is None:
             raise StorageError("The archive is closed.")
         name = self._folder / self._ids.uuid4().hex
-        name.hardlink_to(path)
+        self._files.link(path, name)
         return Staged(name, self._files, 0, mode="r+b")
 
     def close(self) -> None:
         """Remove the folder with whatever is still in it."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._files.remove_folder(self._folder)
             self._folder = None
         if self._lock is not None:
             self._lock.close()

@@ -15,7 +15,7 @@ from aiohttp import web
 from yarl import URL
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.files import private_folder
+from crosslight.runtime.files import Files, private_folder
 from crosslight.runtime.http import CALLER
 from crosslight.runtime.shares import Shares, peer_share, share_of
 from crosslight.runtime.workers import Workers
@@ -58,6 +58,7 @@ class ServeContext:
     release: Release
     workers: Workers
     ids: Ids
+    files: Files
     spool: Path
     config: ServeConfig = field(default_factory=ServeConfig)
     retrieve_location_uid: Callable[[], Oid] = lambda: Oid("")
@@ -97,7 +98,7 @@ class ServeContext:
         """Make the spool, and empty it of what a crash has left."""
         private_folder(self.spool)
         for path in self.spool.glob("*.spool"):
-            path.unlink(missing_ok=True)
+            self.files.remove(path)
 
     def base_url(self, request: web.Request) -> str:
         """The DICOMweb root as this client reaches it."""

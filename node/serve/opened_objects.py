@@ -6,10 +6,9 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
+from typing import BinaryIO
 
-from crosslight.runtime.files import private_file
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import TooLarge
 from node.holdings import Fetched, Local, Opened, Passed, StoredObject
@@ -72,15 +71,14 @@ async def on_disk(serve: ServeContext, stored: StoredObject) -> AsyncIterator[Lo
             try:
                 yield await _copied(serve, opened, target)
             finally:
-                target.unlink(missing_ok=True)
+                serve.files.remove(target)
     finally:
         await let_go(opened)
 
 
 async def _copied(serve: ServeContext, passed: Passed, target: Path) -> Local:
     limit, size = serve.config.max_instance_bytes, 0
-    private_file(target)
-    with target.open("wb", buffering=0) as out:
+    with serve.files.create(target) as out:
         async for data in passed.chunks:
             size += len(data)
             if size > limit:
@@ -96,7 +94,7 @@ async def _copied(serve: ServeContext, passed: Passed, target: Path) -> Local:
     return Local(str(target), 0, size)
 
 
-def _write_all(out: RawIOBase, data: bytes) -> None:
+def _write_all(out: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[out.write(view) or 0 :]

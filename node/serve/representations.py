@@ -101,4 +101,4 @@ async def prepare(
         yield result
     finally:
         for path in spooled:
-            path.unlink(missing_ok=True)
+            serve.files.remove(path)
