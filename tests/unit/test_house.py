@@ -171,7 +171,6 @@ CHANGES_FILES = re.compile(
 #: Each with its reason.
 BESIDE_FILES = {
     "node/archive/backup_files.py",  # writes to another medium, which need not be the service's disk
-    "node/serve/bounded_child.py",  # runs in a child, which has no seams
     "registry/members/certificates.py",  # owed
 }
 
