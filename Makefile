@@ -112,6 +112,7 @@ peers: dev debian-peers
 
 soak: dev debian
 	CROSSLIGHT_KILLS=200 CROSSLIGHT_SOAK=1 $(BIN)/pytest -q tests --timeout 1800 -k "kill or soak or property"
+	$(BIN)/python -m simulations.faults 1-2000 --resume build/faults.txt
 
 bench: dev debian
 	$(BIN)/python -m benchmarks

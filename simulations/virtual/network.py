@@ -26,9 +26,11 @@ class Line:
     Attributes:
         cut: Whether nothing passes and nobody can connect.
         bytes_left: So many bytes more pass, in either direction together, before it is cut; None: any number.
+        slow_s: How much longer than on other lines bytes are on their way.
     """
 
     cut: bool = False
+    slow_s: float = 0.0
     bytes_left: int | None = None
     open: list[MemoryTransport] = field(default_factory=list)
 
@@ -104,7 +106,7 @@ class MemoryTransport(asyncio.Transport):
     def _deliver_soon(self) -> None:
         if self._delivering is None and not self._lost:
             loop = self._network.loop
-            self._delivering = loop.call_later(self._network.delay_s, self._deliver)
+            self._delivering = loop.call_later(self._network.delay_s + self.line.slow_s, self._deliver)
 
     def _deliver(self) -> None:
         self._delivering = None
@@ -240,7 +242,7 @@ class Network:
         """
         owner = self._owners.get(port, "")
         line = self.line(who, owner)
-        await asyncio.sleep(2 * self.delay_s)
+        await asyncio.sleep(2 * (self.delay_s + line.slow_s))
         server = self._servers.get(port)
         if server is None or line.cut:
             raise ConnectionRefusedError(111, "connection refused")
@@ -252,6 +254,15 @@ class Network:
         theirs.connection_made(there)
         ours.connection_made(here)
         return here, ours
+
+    def gone(self, owner: str) -> None:
+        """A service is gone at once, with all its connections; nobody listens at its ports."""
+        for port in [port for port in self._servers if self._owners.get(port) == owner]:
+            del self._servers[port]
+        for places, line in self._lines.items():
+            if owner in places:
+                for end in list(line.open):
+                    end.lose(ConnectionResetError(104, "connection reset"))
 
     # --- faults ---------------------------------------------------------------------------------------------
 

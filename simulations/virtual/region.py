@@ -76,7 +76,7 @@ async def virtual_region(folder: Path, codes: Sequence[str], seed: int) -> Async
     network = network_here()
     seams = virtual_seams(network, REGISTRY, seed)
     home = folder / REGISTRY
-    init_registry(home, seams.files, seams.ids, _registry_values(network))
+    init_registry(home, seams.files, seams.ids, registry_values(network))
     async with AsyncExitStack() as stack:
         registry = RegistryApp(home, read_registry_config(home), seams)
         stack.push_async_callback(registry.stop)
@@ -99,7 +99,7 @@ async def virtual_region(folder: Path, codes: Sequence[str], seed: int) -> Async
 
 async def _node(folder: Path, network: Network, registry: RegistryApp, code: str, seed: int) -> NodeApp:
     seams = virtual_seams(network, code, seed)
-    init_node(folder, seams.files, _node_values(network))
+    init_node(folder, seams.files, node_values(network))
     invitation = await registry.members.invite(
         code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust"
     )
@@ -107,7 +107,8 @@ async def _node(folder: Path, network: Network, registry: RegistryApp, code: str
     return NodeApp(folder, read_node_config(folder), seams)
 
 
-def _registry_values(network: Network) -> dict[str, Any]:
+def registry_values(network: Network) -> dict[str, Any]:
+    """A registry's configuration in memory."""
     return {
         "region": {
             "name": "Virtual region",
@@ -129,7 +130,8 @@ def _registry_values(network: Network) -> dict[str, Any]:
     }
 
 
-def _node_values(network: Network) -> dict[str, Any]:
+def node_values(network: Network) -> dict[str, Any]:
+    """A node's configuration in memory."""
     return {
         "listen": {
             "host": HOST,
