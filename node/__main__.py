@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from crosslight import __version__
-from crosslight.runtime.audit.command import asked, audit_options
+from crosslight.runtime.audit.command import asked, audit_options, before_day, expire_options, say_expired
 from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.operators import operator_option
@@ -354,10 +354,10 @@ def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
     sys.exit(1 if report.faults else 0)
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @audit_options
-@click.pass_obj
-def audit(folder: Path, /, **options: Any) -> None:
+@click.pass_context
+def audit(context: click.Context, /, **options: Any) -> None:
     """Who asked for images here, when, why, and what became of it.
 
     Of a patient, by a person, an organisation, in a period.
@@ -366,7 +366,23 @@ def audit(folder: Path, /, **options: Any) -> None:
     """
     from node import commands
 
-    run(commands.audit(folder, asked(**options), console))
+    if context.invoked_subcommand is None:
+        run(commands.audit(context.obj, asked(**options), console))
+
+
+@audit.command()
+@expire_options
+@click.pass_obj
+def expire(folder: Path, day: str, dry_run: bool) -> None:
+    """Remove acts from before a day, when their time is over.
+
+    That it was done, by whom, how many acts and a digest of them stay for good.
+    """
+    from node import commands
+
+    say_expired(
+        run(commands.expire_audit(folder, before_day(day), dry_run=dry_run)), console, dry_run=dry_run
+    )
 
 
 @main.command()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.audit.command import AuditQuery, print_audit
+from crosslight.runtime.audit.keeping import Expired, Keeping
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import FolderLock
@@ -381,3 +382,10 @@ async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as node:
         await print_audit(node.audit, wanted, console, command_line(node.seams.ids))
+
+
+async def expire_audit(folder: Path, before: str, *, dry_run: bool) -> Expired:
+    """Remove the acts from before a day; what they were."""
+    async with opened(folder) as node:
+        kept = Keeping(node.audit_db, node.seams.clock)
+        return await (kept.look(before) if dry_run else kept.expire(before, command_line(node.seams.ids)))

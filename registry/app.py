@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from crosslight.runtime.audit.keeping import is_protected
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
@@ -98,6 +99,11 @@ class RegistryApp:
         life.closes(seams.workers)
         ground = make_ground(seams, config, db, audit_db)
         await ground.audit.open()
+        protected = await is_protected(audit_db)
+        if config.database.audit_owner_url and not protected:
+            log.error(
+                "the audit is not protected", detail="Run crosslight-registry migrate; see operations.md."
+            )
         members = make_members(ground, folder)
         life.closes(members)
         await members.open()
@@ -124,6 +130,7 @@ class RegistryApp:
             retrieves=retrieves,
             faces=faces,
             audit_db=audit_db,
+            audit_protected=protected,
         )
 
     # --- while it runs --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError, OurError
 from registry.access.store import AccessStore
-from registry.commands import opened
+from registry.commands import migrate_audit, opened
 from registry.config import FILE, RegistryConfig, read_config
 from registry.index.store import IndexStore
 
@@ -111,7 +111,10 @@ async def _filled(source: Path, folder: Path, seams: Seams) -> str:
     config = read_config(folder)
     await _load(seams, config.database.url, folder, source / "registry")
     if config.database.audit_url != config.database.url:
-        await _load(seams, config.database.audit_url, folder, source / "audit")
+        owner = config.database.audit_owner_url
+        await _load(seams, owner or config.database.audit_url, folder, source / "audit")
+        if owner:
+            await migrate_audit(folder)
     async with opened(folder) as offline:
         about, by = About(query={"source": str(source)}), command_line(seams.ids)
         async with offline.audit.act(by, "admin", "restore", about, decision=AT_THE_MACHINE):

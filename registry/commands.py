@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import AuditLog, keeping
 from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Grants
-from crosslight.standards.problem import Invalid, NotFound
+from crosslight.standards.problem import ConfigError, Invalid, NotFound
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, people_url, read_config
@@ -42,6 +42,7 @@ class Offline:
     folder: Path
     ground: Ground
     members: MemberService
+    audit_db: Db
 
     @property
     def config(self) -> RegistryConfig:
@@ -81,7 +82,7 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
         await ground.audit.open()
         members = make_members(ground, folder)
         await members.open()
-        yield Offline(folder, ground, members)
+        yield Offline(folder, ground, members, audit_db)
     finally:
         await db.close()
         await audit_db.close()
@@ -255,3 +256,49 @@ async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as offline:
         await print_audit(offline.audit, wanted, console, command_line(offline.ground.seams.ids))
+
+
+async def migrate_audit(folder: Path) -> str:
+    """Make or upgrade the audit's tables as their owner, and let the service's role add and read; that role.
+
+    Raises:
+        ConfigError: no owner is configured.
+        Invalid: the owner is the service's own role.
+    """
+    config, seams = read_config(folder), system_seams()
+    if not config.database.audit_owner_url:
+        raise ConfigError(
+            "The audit has no owner of its own.",
+            todo="Set database.audit_owner_url, or go on: the service makes its tables itself.",
+            where="database.audit_owner_url",
+        )
+    service = seams.databases.open(config.database.audit_url, base=folder)
+    owner = seams.databases.open(config.database.audit_owner_url, base=folder)
+    try:
+        role = await service.read("role", lambda tx: tx.role())
+        if role == await owner.read("role", lambda tx: tx.role()):
+            raise Invalid(
+                f"The audit's owner is the service's own role, {role!r}.",
+                todo="Make another role: see operations.md, PostgreSQL.",
+            )
+        await AuditLog(owner, seams.clock).open()
+        await keeping.grant(owner, role)
+    finally:
+        await service.close()
+        await owner.close()
+        await seams.workers.close()
+    return role
+
+
+async def expire_audit(folder: Path, before: str, *, dry_run: bool) -> keeping.Expired:
+    """Remove the acts from before a day, as the audit's owner; what they were."""
+    config, seams = read_config(folder), system_seams()
+    url = config.database.audit_owner_url or config.database.audit_url
+    db = seams.databases.open(url, base=folder)
+    try:
+        await AuditLog(db, seams.clock).open()
+        kept = keeping.Keeping(db, seams.clock)
+        return await (kept.look(before) if dry_run else kept.expire(before, command_line(seams.ids)))
+    finally:
+        await db.close()
+        await seams.workers.close()

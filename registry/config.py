@@ -129,6 +129,11 @@ class DatabaseConfig:
     audit_url: str = setting(
         "sqlite:audit.db", "Where the audit is; with PostgreSQL name its database here too."
     )
+    audit_owner_url: str = setting(
+        "",
+        "The audit's database as its owner, another role than the service's: for the commands migrate and"
+        " audit expire. Empty: the service owns its audit, and could change it.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

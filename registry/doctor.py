@@ -12,6 +12,8 @@ from rich.console import Console
 
 from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
+from crosslight.runtime.audit.keeping import is_protected
+from crosslight.runtime.db import Db
 from crosslight.standards.access import Grants
 from registry.commands import opened
 from registry.members.model import Member, Presence
@@ -37,7 +39,20 @@ async def doctor(folder: Path, console: Console) -> int:
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
         findings = await examine(target)
         findings += members_found(offline.members)
+        findings.append(await audit_found(offline.audit_db))
     return show(console, [(target.name, findings)])
+
+
+async def audit_found(audit_db: Db) -> Finding:
+    """Whether the service could change its own audit."""
+    if await is_protected(audit_db):
+        return Finding("audit", "ok", "The service may add to the audit and read it, nothing else.")
+    return Finding(
+        "audit",
+        "warn",
+        "The service's own user could change the audit: triggers stop statements, not the tables' owner.",
+        "On PostgreSQL give the audit an owner of its own: operations.md, PostgreSQL.",
+    )
 
 
 def members_found(members: MemberService) -> list[Finding]:

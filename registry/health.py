@@ -44,6 +44,7 @@ class Health:
             "waiting": sum(m.waiting for m in coverage.members),
             "parked": sum(m.parked for m in coverage.members),
             **self._parts.ground.refusals.health(),
+            "audit": "ok" if self._parts.audit_protected else "not protected: this service could change it",
         }
 
     async def _databases_answer(self) -> bool:

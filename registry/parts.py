@@ -137,6 +137,7 @@ class Parts:
     retrieves: Retrieves
     faces: Faces
     audit_db: Db = field(repr=False)
+    audit_protected: bool
 
 
 def make_ground(

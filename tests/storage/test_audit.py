@@ -10,16 +10,18 @@ from concurrent.futures import Future
 from functools import partial
 
 import pytest
-from callers import caller
+from callers import caller, operator
+from registry_room import TestClock
 
 from crosslight.runtime.audit import SCHEMA, About, Audited, AuditEntry, AuditLog, Outcome
+from crosslight.runtime.audit.keeping import Keeping
 from crosslight.runtime.audit.outcome import counted
-from crosslight.runtime.clock import SystemClock
+from crosslight.runtime.clock import SystemClock, instant
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import StorageError
+from crosslight.standards.problem import Invalid, StorageError
 
 ANN = Principal(subject="person:ann", roles=frozenset({"clinician"}), organisation="RA2")
 NHS = "2.16.840.1.113883.2.1.4.1"
@@ -65,15 +67,69 @@ async def test_a_number_with_a_character_that_no_database_holds_is_noted_all_the
 
 @pytest.mark.parametrize("statement", [
     "UPDATE audit_entry SET outcome = 'x'", "DELETE FROM audit_entry", "UPDATE audit_patient SET value = 'x'",
-    "DELETE FROM audit_patient",
+    "DELETE FROM audit_patient", "DELETE FROM audit_expiry", "UPDATE audit_expiry SET before = '9999'",
 ])  # fmt: skip
 async def test_nothing_is_changed_or_removed(database: Db, statement: str) -> None:
     audit = AuditLog(database, SystemClock())
     await audit.open()
     await audit.begin(act("one", Identifier("9990000018", NHS)))
+    await database.write("expired", _expiry_of_nothing)
     with pytest.raises(Exception, match="append-only"):
         await database.write("tamper", lambda tx: tx.execute(statement))
     assert len(await audit.search(patient=Identifier("9990000018"))) == 1
+
+
+def _expiry_of_nothing(tx: Tx) -> None:
+    columns = "at, before, acts, oldest, newest, digest"
+    tx.execute(f"INSERT INTO audit_expiry ({columns}) VALUES ('', '2001', 0, '', '', '')")
+
+
+async def test_nothing_is_truncated_or_replaced(database: Db) -> None:
+    """What passes by the triggers of rows: TRUNCATE, and SQLite's INSERT OR REPLACE."""
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    number = await audit.begin(act("one", Identifier("9990000018", NHS)))
+    columns = "kind, correlation, at, face, action, subject, organisation, purpose"
+    columns += ", who, decision, rule, peer, query"
+    statements = {
+        True: ["TRUNCATE audit_entry", "TRUNCATE audit_patient", "TRUNCATE audit_expiry"],
+        False: [
+            f"INSERT OR REPLACE INTO audit_entry (seq, {columns}, outcome) SELECT seq, {columns}, 'x' FROM"
+            f" audit_entry WHERE seq = {number}"
+        ],
+    }
+    for statement in statements[database.dialect.remote]:
+        with pytest.raises(Exception, match="append-only"):
+            await database.write("tamper", lambda tx, sql=statement: tx.execute(sql))  # type: ignore[misc]  # bound
+    assert len(await audit.search(patient=Identifier("9990000018"))) == 1
+
+
+async def test_what_is_over_is_removed_and_that_stays(database: Db) -> None:
+    clock = TestClock()
+    audit, kept = AuditLog(database, clock), Keeping(database, clock)
+    await audit.open()
+    for name in ("old", "older"):
+        one = act(name, Identifier("9990000018", NHS), studies=("1.2.4",))
+        await audit.end(one, ok(given=1), await audit.begin(one))
+    await clock.sleep(86400)
+    day = instant(clock.now())[:10]
+    await clock.sleep(86400)
+    await audit.begin(act("new", Identifier("9990000018", NHS)))
+    with pytest.raises(Invalid):
+        await kept.expire("2099-01-01", operator())
+    would = await kept.look(day)
+    removed = await kept.expire(day, operator())
+    assert removed == would
+    assert (removed.acts, len(removed.digest)) == (2, 64)
+    expiry, new = await audit.search()
+    assert (expiry.action, expiry.text, new.correlation) == ("expire", "ok 2 acts, 4 rows", "new")
+    assert expiry.query["digest"] == removed.digest
+    assert expiry.query["before"] == day
+    rows = await database.read("gone", lambda tx: tx.rows("SELECT count(*) FROM audit_patient"))
+    assert rows == [(1,)], "only what belongs to the act that stays"
+    with pytest.raises(Exception, match="append-only"):  # what is not over stays
+        await database.write("tamper", lambda tx: tx.execute("DELETE FROM audit_entry"))
+    assert (await kept.look(day)).acts == 0
 
 
 async def test_a_database_of_the_first_schema_keeps_every_act(database: Db) -> None:

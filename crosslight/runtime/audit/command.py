@@ -11,11 +11,14 @@ import click
 from rich.console import Console
 
 from crosslight.runtime.audit import About, Act, AuditLog
+from crosslight.runtime.audit.keeping import Expired
 from crosslight.runtime.audit.printing import audit_csv, audit_lines, audit_table, parse_patient
 from crosslight.runtime.audit.query import Selection, moment
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.operators import AT_THE_MACHINE
+from crosslight.runtime.terminal import counted
 from crosslight.standards.access import Action
+from crosslight.standards.problem import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,38 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def expire_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``audit expire``."""
+    before = click.option(
+        "--before", "day", required=True, metavar="DAY", help="Remove what is from before this day (UTC)."
+    )
+    dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+    return before(dry_run(command))
+
+
+def before_day(day: str) -> str:
+    """The option ``--before`` as a moment.
+
+    Raises:
+        Invalid: it is no day.
+    """
+    if not (start := moment(day)):
+        raise Invalid("Which day?", todo="Write --before 2019-01-01.")
+    return start
+
+
+def say_expired(found: Expired, console: Console, *, dry_run: bool) -> None:
+    """What an expiry removed, or would."""
+    when = f", from {found.oldest} to {found.newest}" if found.acts else ""
+    verb = "would be removed" if dry_run else "removed"
+    console.print(
+        f"{counted(found.acts, 'act')} {verb}{when}. SHA-256 of their rows: {found.digest}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def asked(

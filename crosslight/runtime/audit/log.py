@@ -1,6 +1,7 @@
 """The store of the audit: a pair of rows for each act, committed together with those of others that wait.
 
-Nothing is ever changed or removed: triggers in the database refuse it. Acts are made by :meth:`AuditLog.act`.
+Nothing is changed, and nothing removed but by an expiry (``keeping``): triggers in the database refuse it.
+Acts are made by :meth:`AuditLog.act`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from crosslight.standards.problem import CrosslightError, StorageError
 
 log = get_logger("audit")
 
-SCHEMA = SchemaVersion("audit", schema=3, compat=2)
+SCHEMA = SchemaVersion("audit", schema=4, compat=2)
 MAX_ACTS = 64  # in one commit
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import psycopg.rows
+from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
 from crosslight.runtime.db.pg_columns import column, columns, register
@@ -82,6 +83,19 @@ def _statement(sql: str) -> _Statement:
     return statement
 
 
+#: Owners, those of their schema and whoever is granted more than to add and to read.
+_MAY_REWRITE = (
+    "SELECT bool_or(pg_has_role(c.relowner, 'USAGE') OR pg_has_role(n.nspowner, 'USAGE')"
+    " OR has_table_privilege(c.oid, 'UPDATE') OR has_table_privilege(c.oid, 'DELETE')"
+    " OR has_table_privilege(c.oid, 'TRUNCATE') OR has_table_privilege(c.oid, 'TRIGGER'))"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.oid IN (SELECT to_regclass(t)::oid FROM unnest(?::text[]) AS t)"
+)
+#: Of a table's columns that count by themselves, quoted.
+_SEQUENCES = (
+    "SELECT pg_get_serial_sequence(?, attname) FROM pg_attribute WHERE attrelid = to_regclass(?)"
+    " AND attidentity <> ''"
+)
 _DIALECT = Dialect(
     name="postgres",
     for_update=" FOR UPDATE",
@@ -180,6 +194,27 @@ class _PgTx:
         row = self.row(sql, (table, table))
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
+    def has_table(self, name: str) -> bool:
+        row = self.row("SELECT to_regclass(?) IS NOT NULL", (name,))
+        return bool(row and row[0])
+
+    def role(self) -> str:
+        row = self.row("SELECT current_user")
+        return str(row[0]) if row else ""
+
+    def may_rewrite(self, tables: Sequence[str]) -> bool:
+        row = self.row(_MAY_REWRITE, (list(tables),))
+        return bool(row and row[0])
+
+    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
+        to = Identifier(role)
+        for table in (*tables, *readable):
+            rights = "SELECT, INSERT" if table in tables else "SELECT"
+            self._c.execute(SQL("REVOKE ALL ON {} FROM {}").format(Identifier(table), to))
+            self._c.execute(SQL(f"GRANT {rights} ON {{}} TO {{}}").format(Identifier(table), to))
+            for (sequence,) in self.rows(_SEQUENCES, (table, table)):  # which pg_dump reads
+                self._c.execute(SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(SQL(sequence), to))
+
     def index_bytes(self, names: Sequence[str]) -> int:
         rows = [self.row("SELECT coalesce(pg_relation_size(to_regclass(?)), 0)", (name,)) for name in names]
         return sum(int(row[0]) for row in rows if row)
@@ -236,6 +271,12 @@ class PostgresDb:
                     raise translated(error, psycopg.OperationalError) from error
             except psycopg.OperationalError as error:
                 raise translated(error, psycopg.OperationalError) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise StorageError(
+                    "The database does not allow this role to do that.",
+                    why="It may do what the owner of the tables granted it.",
+                    todo="Do it as the owner of the tables: see database.audit_owner_url.",
+                ) from error
             except psycopg.DataError as error:
                 if error.sqlstate not in _NO_TEXT:
                     raise

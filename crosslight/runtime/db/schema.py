@@ -60,7 +60,12 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
         )
         return known(tx)
 
-    current, compat = await db.write("schema_prepare", prepare)
+    def look(tx: Tx) -> tuple[int, int]:
+        return known(tx) if tx.has_table("schema_version") else (0, 0)
+
+    current, compat = await db.read("schema_look", look)
+    if current < version.schema:  # else a role that may change no schema need not
+        current, compat = await db.write("schema_prepare", prepare)
     if compat > version.schema:
         raise StorageError(
             f"The database's {component} schema is at {current} and needs Crosslight with schema {compat} or"

@@ -161,6 +161,25 @@ class Tx(Protocol):
         """How many bytes a table takes: its rows, its indexes. For benchmarks and operators."""
         ...
 
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        ...
+
+    def role(self) -> str:
+        """As whom the database knows us; '' where it knows nobody."""
+        ...
+
+    def may_rewrite(self, tables: Sequence[str]) -> bool:
+        """Whether this role could change or remove rows of these tables, or the tables and their triggers."""
+        ...
+
+    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
+        """Let ``role`` add rows to ``tables`` and read them, and read ``readable``; no more. As their owner.
+
+        Nothing where the database knows nobody.
+        """
+        ...
+
     def index_bytes(self, names: Sequence[str]) -> int:
         """How many bytes these indexes take together; those that this engine's tables lack take none."""
         ...

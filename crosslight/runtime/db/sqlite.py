@@ -124,6 +124,21 @@ class _SqliteTx:
         ]
         return self._pages([table]), self._pages(indexes)
 
+    def has_table(self, name: str) -> bool:
+        found = self.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
+        return found is not None
+
+    def role(self) -> str:
+        """A file knows nobody: its modes do."""
+        return ""
+
+    def may_rewrite(self, tables: Sequence[str]) -> bool:
+        """Whoever writes the file may do anything to it."""
+        return True
+
+    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
+        """There is nobody to be let."""
+
     def index_bytes(self, names: Sequence[str]) -> int:
         return self._pages(names)
 
