@@ -13,7 +13,7 @@ from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.waiting import Wake
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
 from registry.ask.ask import Ask
@@ -58,7 +58,7 @@ class RegistryApp:
     def __init__(self, folder: Path, config: RegistryConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
         self.seams = seams or system_seams(
-            workers=Workers(threads=8, children=1, prepare=READERS_OF_MANIFESTS)
+            workers=SystemWorkers(threads=8, children=1, prepare=READERS_OF_MANIFESTS)
         )
         self._life = Life()
 

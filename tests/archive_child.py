@@ -12,7 +12,7 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.dimse.accounts import Accounts
@@ -23,7 +23,7 @@ from node.dimse.services import all_services
 
 
 async def _main(folder: Path) -> None:
-    db, workers = SqliteDb(folder / "node.sqlite"), Workers(threads=4)
+    db, workers = SqliteDb(folder / "node.sqlite"), SystemWorkers(threads=4)
     archive = Archive(
         db,
         folder / "archive",

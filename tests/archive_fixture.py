@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.holdings import IngestResult, Received, StoredObject
@@ -57,7 +57,7 @@ class Held:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self.clock, self.files, self.workers = MovedClock(), ShortDisk(), Workers(threads=4)
+        self.clock, self.files, self.workers = MovedClock(), ShortDisk(), SystemWorkers(threads=4)
         self.db = SqliteDb(folder / "node.sqlite")
         config = ArchiveConfig(**{"patient_authority": OWN, **settings})
         self.archive = Archive(

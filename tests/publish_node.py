@@ -14,7 +14,7 @@ from publish_records import make_patient
 
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from crosslight.standards.census import take_census
 from crosslight.standards.concern import Concern, patient_hash
 from crosslight.standards.study import Patient
@@ -115,7 +115,7 @@ async def node(
 ) -> AsyncIterator[Node]:
     clock = clock or VirtualClock()
     db = SqliteDb(folder / "node.db")
-    workers = Workers(threads=1)
+    workers = SystemWorkers(threads=1)
     try:
         archive = archive or MemoryArchive(db, clock)
         archive._db = db

@@ -26,7 +26,7 @@ from crosslight.runtime.clock import Clock, Ids, SystemClock, SystemIds
 from crosslight.runtime.db import Db, EmbeddedDb, SqliteDb, open_db
 from crosslight.runtime.files import Files, SystemFiles
 from crosslight.runtime.waiting import Draw
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers, Workers
 
 if TYPE_CHECKING:  # neither is loaded by a command that only looks into a database
     import grpc.aio
@@ -216,7 +216,7 @@ def system_seams(
         clock=clock or SystemClock(),
         ids=ids or SystemIds(),
         files=files or SystemFiles(),
-        workers=workers or Workers(),
+        workers=workers or SystemWorkers(),
         databases=SystemDatabases(),
         http=SystemHttp(),
         link=GrpcLink(),

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from crosslight.runtime.children.child import BoundedChild
 from crosslight.runtime.children.confine import Confinement
@@ -30,7 +30,42 @@ T = TypeVar("T")
 log = get_logger("workers")
 
 
-class Workers:
+class Workers(Protocol):
+    """Where work goes that must not hold up the event loop."""
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """How the newest child is confined; None while none was started."""
+        ...
+
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function of ours."""
+        ...
+
+    async def warm(self) -> None:
+        """Start a child now rather than at the first task."""
+        ...
+
+    def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn`` on untrusted bytes, where it can do no harm; for callers in threads.
+
+        Raises:
+            TooLarge: if it took too long, or died (out of memory).
+            Malformed: if it raised what a parser raises on bad bytes.
+            StorageError: if it cannot be run, or a file that is lent cannot be opened.
+        """
+        ...
+
+    async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
+        """As :meth:`run_bounded_sync`, from the event loop."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what was started."""
+        ...
+
+
+class SystemWorkers:
     """Threads, and children that may die.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import pydicom
 
 from crosslight.runtime.children.wire import Lent
-from crosslight.runtime.workers import READERS, Workers
+from crosslight.runtime.workers import READERS, SystemWorkers, Workers
 from crosslight.standards.dicom.file.limits import LIMITS
 from crosslight.standards.dicom.file.normalised import STUMBLES, tidied
 from crosslight.standards.dicom.file.verdict import notes_of_bits
@@ -41,7 +41,7 @@ def lend(local: Local) -> LentSpan:
 
 def reading_workers(children: int = 1) -> Workers:
     """Threads, and children that have what is here loaded."""
-    return Workers(threads=8, children=children, prepare=(*READERS, __name__))
+    return SystemWorkers(threads=8, children=children, prepare=(*READERS, __name__))
 
 
 class _Span(io.FileIO):

@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, Malformed, kind_as_sentence
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class InlineWorkers(Workers):
+class InlineWorkers:
     """No threads and no children."""
 
-    def __init__(self) -> None:
-        super().__init__(threads=1, children=0)
+    confinement = None
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         await asyncio.sleep(0)  # as where a thread answers

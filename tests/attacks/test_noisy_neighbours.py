@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from crosslight.runtime.http import client_session
 from crosslight.runtime.shares import Shares
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from crosslight.standards.access import Principal
 from crosslight.standards.xds.wire import rad69
 from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest
@@ -113,7 +113,7 @@ async def test_stalled_readers_of_one_caller_do_not_take_a_trust_from_others(reg
 
 async def test_a_stalled_reader_of_a_plain_connection_is_cut() -> None:
     """There the kernel sends files, beside the connection's own buffer."""
-    workers, (ours, theirs) = Workers(threads=1), socket.socketpair()
+    workers, (ours, theirs) = SystemWorkers(threads=1), socket.socketpair()
     ours.setblocking(False)
     try:
         with theirs, pytest.raises(ConnectionAbortedError):

@@ -22,7 +22,7 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import client_session
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from crosslight.standards.xds.wire import rad69
 from crosslight.standards.xds.wire.rad69 import (
@@ -178,7 +178,7 @@ async def test_what_lies_elsewhere_is_published_and_its_manifest_given_by_iti43(
     async with AsyncExitStack() as stack:
         pacs = await stack.enter_async_context(serving(tmp_path / "pacs"))
         session: ClientSession = await stack.enter_async_context(client_session())
-        db, workers = SqliteDb(tmp_path / "publish.sqlite"), Workers(threads=1)
+        db, workers = SqliteDb(tmp_path / "publish.sqlite"), SystemWorkers(threads=1)
         stack.push_async_callback(db.close)
         stack.push_async_callback(workers.close)
         marks, store = Marks(), PublishStore(db, IDS, ["region"])

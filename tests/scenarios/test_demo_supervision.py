@@ -152,10 +152,10 @@ async def test_sigkill_leaves_no_child(secured: Demo) -> None:
 
 OWNER = """
 import asyncio
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 
 async def main():
-    workers = Workers(children=1)
+    workers = SystemWorkers(children=1)
     print(await workers.run_bounded(len, b"abc"), flush=True)
     await asyncio.sleep(600)
 

@@ -30,7 +30,7 @@ from xds_registry import CLOCK, IDS
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.server import read_soap, stream_mtom
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers, Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import Identifier, MemberId
@@ -194,7 +194,7 @@ def _enricher(region: ForeignRegion, completion: Completion) -> Enricher:
 
 @asynccontextmanager
 async def _source(database: Db) -> AsyncIterator[Source]:
-    repository, workers = Repository(), Workers(threads=1, children=1)
+    repository, workers = Repository(), SystemWorkers(threads=1, children=1)
     app = web.Application()
     app.router.add_post("/xds/repository", repository.retrieve)
     async with foreign_region(database) as region, served(app) as base:

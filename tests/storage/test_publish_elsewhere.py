@@ -11,7 +11,7 @@ from publish_records import make_patient, make_record
 
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 from node.publish.revise import LOOK_EVERY_S, Origin, Retrieval, Reviser
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import PublishStore
@@ -21,7 +21,7 @@ SECOND = 1.0
 
 
 async def test_a_change_that_no_callback_told_of_is_revised_within_seconds(tmp_path: Path) -> None:
-    clock, db, workers = VirtualClock(), SqliteDb(tmp_path / "node.db"), Workers(threads=1)
+    clock, db, workers = VirtualClock(), SqliteDb(tmp_path / "node.db"), SystemWorkers(threads=1)
     archive, store = MemoryArchive(db, clock), PublishStore(db, SeededIds(), ["region"])
     try:
         await archive.open()

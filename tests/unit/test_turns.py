@@ -13,7 +13,7 @@ from crosslight.runtime import large_answers as turns
 from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.runtime.db import sqlite as db_module
 from crosslight.runtime.large_answers import STEP, LargeAnswers, in_steps
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_the_event_loop_itself_never_rests(rests: list[str]) -> None:
 
 
 async def test_few_records_are_made_of_at_hand_and_many_apart() -> None:
-    here, workers = threading.get_ident(), Workers(threads=2)
+    here, workers = threading.get_ident(), SystemWorkers(threads=2)
     apart, at_once, most = LargeAnswers(workers), 0, 0
 
     def large() -> int:
@@ -69,7 +69,7 @@ async def test_what_is_made_apart_fails_as_it_would_at_hand() -> None:
     def fail() -> None:
         raise LookupError("there is none")
 
-    workers = Workers(threads=1)
+    workers = SystemWorkers(threads=1)
     try:
         with pytest.raises(LookupError, match="there is none"):
             await LargeAnswers(workers).make(fail, STEP + 1)

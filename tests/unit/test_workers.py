@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.workers import SystemWorkers, Workers
 from crosslight.standards.problem import Malformed, TooLarge
 
 
 @pytest.fixture
 async def workers() -> AsyncIterator[Workers]:
-    made = Workers(threads=2, children=1, child_timeout_s=1.0)
+    made = SystemWorkers(threads=2, children=1, child_timeout_s=1.0)
     yield made
     await made.close()
 
