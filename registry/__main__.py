@@ -19,7 +19,7 @@ from crosslight.runtime.log import setup_logging
 from crosslight.runtime.operators import operator_option
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
-from crosslight.runtime.terminal import make_console
+from crosslight.runtime.terminal import counted, make_console
 from crosslight.standards.access import INTEGRATOR, ROLES
 from registry.config import read_config
 from registry.grant_options import grant_options
@@ -207,13 +207,30 @@ def suspend(folder: Path, ods_code: str, reason: str) -> None:
 
 @main.command()
 @click.argument("ods_code")
+@click.option(
+    "--withdraw-certificates",
+    is_flag=True,
+    help="Of a stolen key: none of its certificates holds any longer, and it joins anew by an invitation.",
+)
 @click.pass_obj
-def readmit(folder: Path, ods_code: str) -> None:
-    """Let a suspended member in again."""
+def readmit(folder: Path, ods_code: str, withdraw_certificates: bool) -> None:
+    """Let a suspended member in again; its alarms have been seen."""
     from registry import commands
 
-    run(commands.readmit(folder, ods_code))
-    console.print(f"{ods_code} is a member again.", markup=False, soft_wrap=True)
+    run(commands.readmit(folder, ods_code, new_key=withdraw_certificates))
+    todo = f" It joins anew: crosslight-registry invite {ods_code}" if withdraw_certificates else ""
+    console.print(f"{ods_code} is a member again.{todo}", markup=False, soft_wrap=True)
+
+
+@main.command("alarm-seen")
+@click.argument("ods_code")
+@click.pass_obj
+def alarm_seen(folder: Path, ods_code: str) -> None:
+    """Say that the alarms of a member, as `members` shows them, have been looked into."""
+    from registry import commands
+
+    count = run(commands.alarms_seen(folder, ods_code))
+    console.print(f"{counted(count, 'alarm')} of {ods_code} seen.", markup=False, soft_wrap=True)
 
 
 @main.command()

@@ -217,7 +217,12 @@ async def show_members(folder: Path, console: Console) -> None:
     async with opened(folder) as offline:
         ends = await offline.members.store.credentials.certificate_ends()
         tables = (
-            members_table(offline.members, ends, offline.ground.seams.clock.now()),
+            members_table(
+                offline.members,
+                ends,
+                offline.ground.seams.clock.now(),
+                await offline.members.alarms.standing(),
+            ),
             identifiers_table(offline.members),
         )
     for table in tables:
@@ -230,10 +235,20 @@ async def suspend(folder: Path, code: str, reason: str) -> None:
         await offline.members.suspend(code, reason)
 
 
-async def readmit(folder: Path, code: str) -> None:
-    """Let a suspended member in again."""
+async def readmit(folder: Path, code: str, *, new_key: bool = False) -> None:
+    """Let a suspended member in again; with ``new_key`` none of its certificates of before."""
     async with opened(folder) as offline:
-        await offline.members.readmit(code)
+        await offline.members.readmit(code, new_key=new_key)
+
+
+async def alarms_seen(folder: Path, code: str) -> int:
+    """Somebody has looked at a member's alarms; how many there were.
+
+    Raises:
+        NotFound: if there is no such member.
+    """
+    async with opened(folder) as offline:
+        return await offline.members.alarms_seen(code)
 
 
 async def system(

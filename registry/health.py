@@ -72,6 +72,12 @@ class Health:
                 "Members' records that claim a number held by another, since the start.",
                 float(identity.alarms["number claimed by two"]),
             ),
+            Total(
+                "crosslight_registry_member_alarms",
+                "Signs that a member's key has a second holder, since the start.",
+                {key: float(n) for key, n in self._parts.members.alarms.sounded.items()},
+                ("member", "kind"),
+            ),
             Total("crosslight_registry_changes", "Holdings changed since the start.", float(self._changes)),
         ]
 

@@ -83,6 +83,11 @@ class Callers:
             return named_peer(Identity("member", name, self._members.community))
         return grpc_peer(context.auth_context())
 
+    @staticmethod
+    def address(context: Any) -> str:
+        """From where a call comes."""
+        return _address(str(context.peer()))
+
     def identify(self, context: Any) -> Member:
         """The active member behind a call.
 
@@ -108,7 +113,7 @@ class Callers:
 
     def refused(self, context: Any, error: Unauthenticated | Forbidden) -> None:
         """Note that who calls is not let in."""
-        self._noted("feed", error, _address(str(context.peer())))
+        self._noted("feed", error, self.address(context))
 
     def _cut_with(self, peer: PeerCertificate, context: Any) -> None:
         """End the current call with a status when the peer is no longer let in.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,7 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Busy, Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
 from registry.link.callers import REFUSALS, Callers, refusal_of
+from registry.link.ends import LinkEnd, second_holder
 from registry.link.epochs import NodeSays, RegistrySays, decide
 from registry.members.join import issue_member
 from registry.members.model import IndexFacts
@@ -42,6 +44,11 @@ MAX_QUEUED = 32
 MAX_LINKS = 4096
 DRIFTS = 3  # censuses in a row that must differ, with nothing waiting, before a reconciliation is ordered
 DRIFT_PAUSE_S = 60.0
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+RENEWAL_REFUSALS: dict[type[CrosslightError], grpc.StatusCode] = {
+    **REFUSALS,
+    Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class MembershipServicer(pb_grpc.MembershipServicer):
@@ -79,11 +86,9 @@ class MembershipServicer(pb_grpc.MembershipServicer):
             log.warning("link refused", code=member.code, reason=error.what)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             return
-        link = _Link(self._members, self._index, self._clock, self._callers, member.id, context)
-        older = self._links.get(member.id)
+        link = _Link(self._members, self._index, self._clock, self._callers, member.id, context, self._links)
         try:
-            self._links[member.id] = link
-            await link.run(request_iterator, older)
+            await link.run(request_iterator)
         except CrosslightError as error:
             log.error("link refused", code=member.code, reason=error.what)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -98,9 +103,10 @@ class MembershipServicer(pb_grpc.MembershipServicer):
         member = await self._callers.member(context)
         row = self._members.row(member.id)
         try:
+            await self._members.renewals.check(self._callers.peer(context), member)
             chain = await issue_member(self._members, row, request.csr_pem) if row else b""
         except CrosslightError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await context.abort(RENEWAL_REFUSALS.get(type(error), INVALID), str(error))
             raise
         return pb.RenewReply(chain_pem=chain, bundle_pem=self._members.ca.bundle.read_bytes())
 
@@ -116,12 +122,14 @@ class _Link:
         callers: Callers,
         member: MemberId,
         context: Any,
+        links: dict[MemberId, _Link],
     ) -> None:
         self._members = members
         self._index = index
         self._clock = clock
         self._callers = callers
-        self._member, self._context = member, context
+        self._member, self._context, self._links = member, context, links
+        self.far = LinkEnd(callers.address(context), "")
         self._queue: asyncio.Queue[pb.RegistryMessage | None] = asyncio.Queue(MAX_QUEUED)
         self._directory_sent = ""
         self._ended: asyncio.Event = asyncio.Event()
@@ -155,7 +163,7 @@ class _Link:
             self._directory_sent = jws
             self._push(pb.RegistryMessage(directory=pb.Directory(version=version, jws=jws)))
 
-    async def run(self, messages: AsyncIterator[pb.NodeMessage], older: _Link | None) -> None:
+    async def run(self, messages: AsyncIterator[pb.NodeMessage]) -> None:
         """Until the node, the network, a suspension or a newer link ends it."""
         forget = self._members.peers.closer(self._callers.peer(self._context), self._refused)
         writer: asyncio.Task[None] | None = None
@@ -167,9 +175,7 @@ class _Link:
             if first.WhichOneof("body") != "hello":
                 raise Conflict("A link begins with Hello.")
             await self._welcome(first.hello)
-            token = self._members.board.opened(self._member)
-            if older is not None:
-                older.end("A newer link of this member has begun.", grpc.StatusCode.ABORTED)
+            token = await self._take_over()
             writer = asyncio.create_task(self._write())
             reader = asyncio.create_task(self._read(messages, token))
             ended = asyncio.create_task(self._ended.wait())
@@ -191,6 +197,22 @@ class _Link:
         if status is not grpc.StatusCode.OK:
             await self._context.abort(status, why)
 
+    async def _take_over(self) -> int:
+        """Be the member's link from now on, in place of an older one; the token for its presence.
+
+        One that still lives, and is not the same node's, is the sign of a key with two holders.
+        """
+        older, live = self._links.get(self._member), self._members.presence(self._member).reachable
+        self._links[self._member] = self
+        token = self._members.board.opened(self._member)
+        if older is not None:
+            older.end("A newer link of this member has begun.", grpc.StatusCode.ABORTED)
+            member = self._members.by_id(self._member)
+            if live and member is not None and (why := second_holder(older.far, self.far)):
+                await self._members.alarms.sound(member, "two-holders", why)
+        self.push_directory()  # it may have changed since the Welcome
+        return token
+
     async def _flush(self, writer: asyncio.Task[None]) -> None:
         """Give what is queued a moment to leave."""
         with suppress(asyncio.QueueFull):
@@ -209,6 +231,7 @@ class _Link:
             incarnation=hello.incarnation[:64],
             state_id=hello.state_id[:64],
         )
+        self.far = replace(self.far, state_id=node.state_id)
         known = RegistrySays(
             epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id
         )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.audit.act import DENIED
-from crosslight.runtime.caller import Caller, command_line
+from crosslight.runtime.caller import Caller, background, command_line
 from crosslight.runtime.clock import Ids
-from crosslight.standards.access import Action, Decision, Face
+from crosslight.standards.access import Action, Decision, Face, Principal
 from crosslight.standards.problem import CrosslightError
+
+#: The registry where nobody tells it to.
+REGISTRY = Principal(
+    subject="registry", name="registry", roles=frozenset({"operator"}), purpose="HOPERAT", evidence="local"
+)
 
 
 class MemberActs:
@@ -19,6 +24,10 @@ class MemberActs:
     def operator(self, by: Caller | None) -> Caller:
         """Who was said to act, or whoever runs a command here."""
         return by or command_line(self._ids)
+
+    def registry(self) -> Caller:
+        """The registry, which acts by itself."""
+        return background(REGISTRY, self._ids)
 
     def act(
         self,

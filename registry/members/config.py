@@ -68,6 +68,19 @@ class MembersConfig:
         high=3600,
     )
 
+    superseded_grace_s: float = setting(
+        60.0,
+        "How long after a newer certificate was first shown the older ones of its holder still hold.",
+        low=0,
+        high=3600,
+    )
+    max_renewals: int = setting(
+        10,
+        "How many certificates a member is given in an hour (or in a fifth of their life, if that is less).",
+        low=1,
+        high=1000,
+    )
+
     def feeding(self) -> ShareLimits:
         """Of the feed's calls."""
         return ShareLimits(total=self.feeds, each=min(self.feeds_per_member, self.feeds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.table import Table
@@ -10,8 +10,10 @@ from rich.text import Text
 
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.ids import MemberId
+from registry.members.alarms import WORDS
 from registry.members.model import Presence
 from registry.members.service import MemberService
+from registry.members.use_store import Alarm
 
 SKEW_WARN_S = 2.0  # D22
 
@@ -21,7 +23,10 @@ def _time(moment: datetime | None) -> str:
 
 
 def members_table(
-    members: MemberService, ends: Mapping[MemberId, datetime] | None = None, now: datetime | None = None
+    members: MemberService,
+    ends: Mapping[MemberId, datetime] | None = None,
+    now: datetime | None = None,
+    alarms: Mapping[MemberId, Sequence[Alarm]] | None = None,
 ) -> Table:
     """Every member with its state, its index and its machine; foreign repositories last.
 
@@ -31,6 +36,7 @@ def members_table(
         members: The room.
         ends: When the newest certificate of each ends.
         now: For how long until then.
+        alarms: What somebody should look at.
     """
     table = Table(caption="times in UTC", show_lines=True)
     table.add_column("member", overflow="fold")
@@ -47,8 +53,10 @@ def members_table(
         if counts:
             who += [presence.software] if presence.software else []
             state += [link_text(presence), *certificate_text((ends or {}).get(m.id), now)]
+            sounded = [alarm_text(alarm) for alarm in (alarms or {}).get(m.id, ())]
+            state += sounded
             index = index_lines(presence, m.epoch)
-            style = style or ("" if presence.reachable else "yellow")
+            style = "red" if sounded else style or ("" if presence.reachable else "yellow")
         table.add_row(*(Text("\n".join(map(printable, part))) for part in (who, state, index)), style=style)
     return table
 
@@ -65,6 +73,12 @@ def link_text(presence: Presence) -> str:
     return f"up, clock off by {skew_s:+.0f} s" + (
         ": its images are not opened" if presence.clock_wrong else ""
     )
+
+
+def alarm_text(alarm: Alarm) -> str:
+    """What somebody should look at; it stands until somebody says that they have."""
+    times = f", {alarm.times} times since {_time(alarm.first)}" if alarm.times > 1 else ""
+    return f"ALARM: {WORDS[alarm.kind]}, {_time(alarm.last)}: {alarm.detail}{times}"
 
 
 def certificate_text(ends: datetime | None, now: datetime | None) -> list[str]:

@@ -18,14 +18,16 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.peers import PeerCertificate
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.hosts import is_nowhere, plain_host
 from crosslight.standards.ids import Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
-from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
+from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, NotFound
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
+from registry.members.alarms import Alarms
 from registry.members.audited_acts import MemberActs
 from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
@@ -34,10 +36,12 @@ from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
 from registry.members.model import Member
 from registry.members.presence_store import PresenceStore
+from registry.members.renewals import Renewals
 from registry.members.roster import Roster
 from registry.members.sources import Sources
 from registry.members.store import MemberStore, NewMember
 from registry.members.systems import OutsideSystems
+from registry.members.use_store import UseStore
 
 log = get_logger("members")
 
@@ -100,6 +104,9 @@ class MemberService(Roster):
         self.own = OwnCertificates(
             self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files
         )
+        used = UseStore(db, clock)
+        self.alarms = Alarms(used, clock, self.acts)
+        self.renewals = Renewals(used, self.store.credentials, self.alarms, config, clock)
         self.systems = OutsideSystems(self, self.acts, self.own, clock)
         self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
@@ -146,6 +153,7 @@ class MemberService(Roster):
             # sooner when a link is lost
             await self._wake.wait(min(self.config.poll_s, self.board.due_s() + 0.01))
             try:
+                await self.renewals.follow()
                 if await self.store.version() != self._version:
                     await self.refresh()
                 await self._sync_presence()
@@ -176,6 +184,11 @@ class MemberService(Roster):
         for member in self.board.missing():
             if (concern := await self.presence_store.concern(member)) is not None:
                 self.board.found(member, concern)
+
+    def check_peer(self, peer: PeerCertificate) -> None:
+        """As of Directory; whoever is let in has its certificate in use."""
+        super().check_peer(peer)
+        self.renewals.saw(peer.serial)
 
     # --- acts of operators ----------------------------------------------------------------------------------
 
@@ -244,19 +257,40 @@ class MemberService(Roster):
         await self.refresh()
         return row.member
 
-    async def readmit(self, code: str, *, by: Caller | None = None) -> Member:
+    async def readmit(self, code: str, *, new_key: bool = False, by: Caller | None = None) -> Member:
         """Let a suspended member in again. A certificate that ended meanwhile needs a new invitation.
+
+        Args:
+            code: Whom.
+            new_key: Withdraw all certificates that it was given, as its key may be in other hands: it joins
+                anew, by an invitation.
+            by: Who does.
 
         Raises:
             NotFound: if there is no such member.
         """
         known = await self.store.by_code(code)
-        if known is not None and known.member.status != "suspended":
+        if known is not None and known.member.status != "suspended" and not new_key:
             return known.member
-        async with self.acts.act(by, "readmit", code):
+        async with self.acts.act(by, "readmit", code, certificates="withdrawn" if new_key else ""):
+            if new_key and known is not None:
+                await self.renewals.withdraw_all(known.member)
             row = await self.store.set_status(code, "active", "")
+            await self.alarms.seen(row.member)
         await self.refresh()
         return row.member
+
+    async def alarms_seen(self, code: str, *, by: Caller | None = None) -> int:
+        """Somebody has looked at a member's alarms; how many there were.
+
+        Raises:
+            NotFound: if there is no such member.
+        """
+        member = self.by_code(code)
+        if member is None:
+            raise NotFound(f"There is no member {code}.", todo="Look at the list of members.")
+        async with self.acts.act(by, "operate", code, alarms="seen"):
+            return await self.alarms.seen(member)
 
     # --- the directory as the nodes see it ------------------------------------------------------------------
 

@@ -19,10 +19,11 @@ from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.authority_rows import OwnAuthorities, held_tx
+from registry.members.codes import refuse_another_case_tx
 from registry.members.credential_store import CredentialStore
 from registry.members.model import Member
 
-SCHEMA = SchemaVersion("members", schema=4, compat=1)
+SCHEMA = SchemaVersion("members", schema=5, compat=1)
 MAX_FOREIGN = 10_000
 MAX_FOREIGN_EACH = 100  # of one subject
 
@@ -193,6 +194,7 @@ class MemberStore:
             ),
         )
         if new.code:
+            refuse_another_case_tx(tx, new.code)
             tx.execute("INSERT INTO member_code VALUES (?, ?, NULL, ?)", (new.code, now, number))
         self._bump(tx)
         row = tx.row(_MEMBER + " WHERE m.id = ?", (number,))
@@ -205,7 +207,7 @@ class MemberStore:
         A member that exists keeps its OIDs and secret, and older invitations end.
 
         Raises:
-            Conflict: if the member is suspended.
+            Conflict: if the member is suspended, or another has the code but for its case.
         """
 
         def write(tx: Tx) -> MemberRow:

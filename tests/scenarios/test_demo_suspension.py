@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from scenario_demo import STORY_S, Demo, Told
 from scenario_processes import until
 
-from crosslight.client.http import trusting
+from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
@@ -84,6 +85,36 @@ class Stream:
         return self.size
 
 
+class Held:
+    """A connection on which somebody's certificate was let in, and that is kept."""
+
+    def __init__(self, where: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.where, self._reader, self._writer = where, reader, writer
+
+    @classmethod
+    async def open(cls, where: str, url: str, tls: ssl.SSLContext) -> Held:
+        """Ask once, and read the answer's head."""
+        address, port = url.partition("://")[2].partition("/")[0].split(":")
+        reader, writer = await asyncio.open_connection(address, int(port), ssl=tls, server_hostname=address)
+        writer.write(f"GET /dicomweb/studies?limit=1 HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 ")
+        return cls(where, reader, writer)
+
+    async def ends(self, within_s: float) -> bool:
+        """Whether it is cut in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                while await self._reader.read(1 << 16):
+                    pass
+        except TimeoutError:
+            return False
+        except (OSError, ssl.SSLError):
+            pass
+        finally:
+            self._writer.transport.abort()
+        return True
+
+
 class Member:
     """What holds the member's own certificate and calls as it does."""
 
@@ -91,6 +122,25 @@ class Member:
         self.told = told
         region = Path(told.node(CODE)["data"]) / "region"
         self.identity, self.bundle = region / "identity.pem", region / "bundle.pem"
+        self.gates = {
+            n["code"]: n["xds_repository"].removesuffix("/xds/repository")
+            for n in told["nodes"]
+            if n["code"] != CODE
+        } | {"registry": told.registry["xds_registry"].removesuffix("/xds/registry")}
+
+    def tls(self) -> ssl.SSLContext:
+        """With its certificate."""
+        return trusting(self.bundle, self.identity, self.identity)
+
+    async def holds(self) -> list[Held]:
+        """A connection at every other member and at the registry."""
+        return [await Held.open(where, url, self.tls()) for where, url in self.gates.items()]
+
+    async def told_at(self, where: str) -> str:
+        """What a new connection is told there."""
+        async with HttpClient(self.tls()) as client:
+            async with client.request("GET", f"{self.gates[where]}/dicomweb/studies?limit=1") as response:
+                return (await read(response)).decode()
 
     async def feed(self) -> grpc.StatusCode:
         """An empty batch on a connection of its own."""
@@ -148,6 +198,8 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(
     assert "suspended" not in await member.asks_xds()
     at_region, at_node = f"{told.registry['dicomweb']}/studies/{large}", f"{node['dicomweb']}/studies/{large}"
     assert (await status_of(told, at_region))[0] == 200
+    held = await member.holds()
+    assert len(held) == len(told["nodes"]), "every other member, and the registry"
     by_gateway, direct = await Stream.open(told, at_region), await Stream.open(told, at_node, CODE)
 
     try:
@@ -162,10 +214,15 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(
             assert status == 504
             assert b"suspended" in body
             assert (await status_of(told, at_node, CODE))[0] == 403
+            for where in member.gates:
+                assert "This member is suspended" in await member.told_at(where), where
             return True
 
         await until("every way is closed", refused, WITHIN_S)
         print(f"closed {time.monotonic() - suspended:.1f} s after the command")
+        left_s = max(0.1, suspended + WITHIN_S - time.monotonic())
+        ended = await asyncio.gather(*(one.ends(left_s) for one in held))
+        assert all(ended), [one.where for one, over in zip(held, ended, strict=True) if not over]
         # until when streams may still end
         await asyncio.sleep(max(0.0, suspended + WITHIN_S - time.monotonic()))
         for stream, where in ((by_gateway, "gateway"), (direct, "node")):
