@@ -131,6 +131,8 @@ class NodeApp:
         rereader.start()
         life.runs(self.parts.ground.refusals.run())
         life.runs(self.seams.workers.warm())
+        if (outside := self.parts.ground.people_certificate) is not None:
+            life.runs(outside.run())
         life.runs(self._tidy())
         life.runs(self._follow(publication.connection))
         life.runs(self.parts.gate.watch())

@@ -33,6 +33,12 @@ class ListenConfig:
     systems_port: int = setting(
         8444, "HTTPS with mutual TLS: the gateway's retrieves, RAD-69, ITI-43.", low=1, high=65535
     )
+    people_certificate: str = setting(
+        "",
+        "File of the certificate chain of the people's listener, of any authority that browsers trust; taken"
+        " up anew when it changes. Empty: one of the region's own authority.",
+    )
+    people_key: str = setting("", "File of its key.")
     open: bool = setting(
         False,
         "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real"

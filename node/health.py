@@ -50,6 +50,7 @@ class Health:
             "held_up": published.held_up,
             "directory": DIRECTORY[age],
             **self._parts.ground.refusals.health(),
+            **(outside.health() if (outside := self._parts.ground.people_certificate) is not None else {}),
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 
@@ -94,6 +95,8 @@ class Health:
 
     def _of_connections(self) -> list[Gauge]:
         ground, gauges = self._parts.ground, list(self._connection.gauges())
+        if ground.people_certificate is not None:
+            gauges += ground.people_certificate.gauges()
         if not ground.open_mode:
             left = (ground.membership.credentials.expires() - ground.seams.clock.now()).total_seconds()
             gauges.append(

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from crosslight.runtime import answer_headers, health
 from crosslight.runtime.http import ErrorRenderers, problems
+from crosslight.runtime.outside_certificate import for_people
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.tls import watched
 from node.health import Health
@@ -33,6 +34,8 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
     listeners = []
     for kind in KINDS:
         tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
+        if tls is not None and kind == "people":
+            for_people(tls, ground.people_certificate)
         if tls is not None and kind == "systems":
             # before a handshake ends nobody knows what is wanted: mostly images
             watched(tls, partial(ground.refusals.note, "dicomweb"))

@@ -19,14 +19,16 @@ from pathlib import Path
 
 from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import EmbeddedDb
+from crosslight.runtime.outside_certificate import OutsideCertificate, outside_certificate
 from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.shares import Shares
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
-from node.config import NodeConfig
+from node.config import ListenConfig, NodeConfig
 from node.dimse.accounts import Accounts
 from node.dimse.callers import Callers
 from node.dimse.listener import DimseListener
@@ -55,6 +57,7 @@ class Ground:
     db: EmbeddedDb
     audit: AuditLog
     refusals: Refusals
+    people_certificate: OutsideCertificate | None = None  # of an outside authority, where there is one
 
     @property
     def open_mode(self) -> bool:
@@ -117,7 +120,15 @@ def make_ground(
         db=db,
         audit=audit,
         refusals=Refusals(audit, seams.clock, seams.ids, config.refusals),
+        people_certificate=people_certificate(folder, config.listen, seams.clock),
     )
+
+
+def people_certificate(folder: Path, listen: ListenConfig, clock: Clock) -> OutsideCertificate | None:
+    """The people's certificate of an outside authority, where the configuration names one."""
+    if listen.open:
+        return None
+    return outside_certificate(folder, listen.people_certificate, listen.people_key, clock)
 
 
 def make_archive(

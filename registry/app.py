@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from registry.parts import (
     make_retrieves,
     make_waists,
     member_tls,
+    people_certificate,
 )
 
 log = get_logger("registry")
@@ -78,6 +80,8 @@ class RegistryApp:
             parts.retrieves.enricher.start()
             parts.waists.follower.start()
             life.runs(parts.ground.refusals.run())
+            if (outside := parts.ground.people_certificate) is not None:
+                life.runs(outside.run())
             life.runs(self.seams.workers.warm())
             life.runs(self._refresh_directories(listeners))
             life.runs(self._follow_members())
@@ -98,6 +102,7 @@ class RegistryApp:
         life.closes(audit_db)
         life.closes(seams.workers)
         ground = make_ground(seams, config, db, audit_db)
+        ground = replace(ground, people_certificate=people_certificate(ground, folder))
         await ground.audit.open()
         protected = await is_protected(audit_db)
         if config.database.audit_owner_url and not protected:

@@ -114,6 +114,12 @@ class ListenConfig:
     )
     mllp_port: int = setting(8602, "HL7 v2 patient feeds, ITI-8 (mutual TLS).", low=1, high=65535)
     systems_port: int = setting(8603, "HTTPS with mutual TLS: XDS, RAD-69.", low=1, high=65535)
+    people_certificate: str = setting(
+        "",
+        "File of the certificate chain of the people's listener, of any authority that browsers trust; taken"
+        " up anew when it changes. Empty: one of the region's own authority.",
+    )
+    people_key: str = setting("", "File of its key.")
     open: bool = setting(
         False,
         "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real"

@@ -45,6 +45,7 @@ class Health:
             "parked": sum(m.parked for m in coverage.members),
             **self._parts.ground.refusals.health(),
             "audit": "ok" if self._parts.audit_protected else "not protected: this service could change it",
+            **(outside.health() if (outside := self._parts.ground.people_certificate) is not None else {}),
         }
 
     async def _databases_answer(self) -> bool:
@@ -64,6 +65,7 @@ class Health:
         return [
             *self._of_members(),
             *self._parts.ground.refusals.gauges(),
+            *(outside.gauges() if (outside := self._parts.ground.people_certificate) is not None else ()),
             Gauge(
                 "crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting
             ),

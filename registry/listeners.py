@@ -129,7 +129,7 @@ class Listeners:
         listen, http, note = ground.config.listen, ground.seams.http, ground.refusals.note
         people_tls, systems_tls, hl7_tls, gateway = None, None, None, None
         if not ground.open_mode and own.people is not None and own.gateway is not None:
-            people_tls, gateway = own.people.server(mutual=False), own.gateway
+            people_tls, gateway = own.for_people(ground.people_certificate), own.gateway
             # before a handshake ends nobody knows what is wanted: XDS is what the systems listener is for
             systems_tls = watched(gateway.server(mutual=True), partial(note, "xds"))
             hl7_tls = watched(gateway.server(mutual=True), partial(note, "hl7"))

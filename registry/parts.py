@@ -23,6 +23,7 @@ from pathlib import Path
 from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
+from crosslight.runtime.outside_certificate import OutsideCertificate, outside_certificate
 from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.endpoint import SoapEndpoint
@@ -73,6 +74,7 @@ class Ground:
     db: Db
     audit: AuditLog
     refusals: Refusals
+    people_certificate: OutsideCertificate | None = None  # of an outside authority, where there is one
 
     @property
     def open_mode(self) -> bool:
@@ -153,6 +155,14 @@ def make_ground(
         audit=audit,
         refusals=Refusals(audit, seams.clock, seams.ids, config.refusals),
     )
+
+
+def people_certificate(ground: Ground, folder: Path) -> OutsideCertificate | None:
+    """The people's certificate of an outside authority, where the configuration names one."""
+    listen = ground.config.listen
+    if listen.open:
+        return None
+    return outside_certificate(folder, listen.people_certificate, listen.people_key, ground.seams.clock)
 
 
 def make_members(ground: Ground, folder: Path) -> MemberService:

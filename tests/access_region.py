@@ -114,7 +114,7 @@ class TestAccess:
         assert own.gateway is not None
         if self.open_mode:
             return None
-        return own.people.server(mutual=False) if name == "people" else own.gateway.server(mutual=True)
+        return own.for_people() if name == "people" else own.gateway.server(mutual=True)
 
     def _app(self, name: str) -> web.Application:
         middleware = self.access.authenticator.middleware("people" if name == "people" else "systems")

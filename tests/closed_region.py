@@ -101,7 +101,7 @@ class Closed:
             await runner.cleanup()
 
 
-def _values(ports: list[int], members: dict[str, Any]) -> dict[str, Any]:
+def _values(ports: list[int], members: dict[str, Any], listen: dict[str, Any]) -> dict[str, Any]:
     return {
         "region": {
             "name": "Test region",
@@ -113,6 +113,7 @@ def _values(ports: list[int], members: dict[str, Any]) -> dict[str, Any]:
         "listen": {
             "host": HOST,
             "public_host": HOST,
+            **listen,
             **dict(zip(("people_port", "grpc_port", "mllp_port", "systems_port"), ports, strict=True)),
         },
         "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5, **members},
@@ -122,15 +123,22 @@ def _values(ports: list[int], members: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def closed_region(
-    folder: Path, codes: Iterable[str] = ("RTK", "RYR"), *, members: dict[str, Any] | None = None
+    folder: Path,
+    codes: Iterable[str] = ("RTK", "RYR"),
+    *,
+    members: dict[str, Any] | None = None,
+    listen: dict[str, Any] | None = None,
 ) -> AsyncIterator[Closed]:
     """A registry and a node for each code; all over TLS, on this machine.
 
     Args:
         members: More of the registry's [members].
+        listen: More of everybody's [listen].
     """
     where = folder / "registry"
-    init_registry(where, FILES, IDS, _values(free_ports(4), {"loopback": True, **(members or {})}))
+    init_registry(
+        where, FILES, IDS, _values(free_ports(4), {"loopback": True, **(members or {})}, listen or {})
+    )
     async with AsyncExitStack() as stack:
         registry = RegistryApp(where, read_registry_config(where), system_seams())
         stack.push_async_callback(registry.stop)
@@ -140,7 +148,7 @@ async def closed_region(
         http.headers["Authorization"] = f"Bearer {token}"
         region = Closed(folder, registry, http)
         for code in codes:
-            region.nodes[code] = node = await _node(folder / code, registry, code)
+            region.nodes[code] = node = await _node(folder / code, registry, code, listen or {})
             stack.push_async_callback(node.stop)
         await until(lambda: _live(registry, len(region.nodes)))
         yield region
@@ -150,10 +158,16 @@ async def _live(registry: RegistryApp, count: int) -> bool:
     return sum(registry.members.presence(m.id).reachable for m in registry.members.all()) == count
 
 
-async def _node(folder: Path, registry: RegistryApp, code: str) -> NodeApp:
+async def _node(folder: Path, registry: RegistryApp, code: str, listen: dict[str, Any]) -> NodeApp:
     people, systems = free_ports(2)
     values: dict[str, Any] = {
-        "listen": {"host": HOST, "public_host": HOST, "people_port": people, "systems_port": systems},
+        "listen": {
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": people,
+            "systems_port": systems,
+            **listen,
+        },
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0},
         "publish": dict(PACE),

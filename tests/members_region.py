@@ -126,7 +126,7 @@ class TestRegistry:
         app.add_routes(Join(self.members, self.index, addresses(self.ground.config)).routes())
         people = self.members.own.people
         assert people is not None
-        tls = None if self.open_mode else people.server(mutual=False)
+        tls = None if self.open_mode else self.members.own.for_people()
         self.listener = self.ground.seams.http.listener(app, HOST, self.port, tls)
         await self.listener.start()
         self.servicer = MembershipServicer(self.members, self.index, CLOCK)

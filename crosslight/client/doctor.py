@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography import x509
 
-from crosslight.client.http import HttpClient, read, trusting
+from crosslight.client.http import HttpClient, read, trusting, trusting_people
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
 from crosslight.runtime.machine_errors import connection_trouble
@@ -109,7 +109,7 @@ _REACH = "Check that the service runs and that address, port and firewall are ri
 
 
 def _http(target: Target) -> HttpClient:
-    return HttpClient(tls=trusting(target.ca), token=target.token, read_timeout_s=15)
+    return HttpClient(tls=trusting_people(target.ca), token=target.token, read_timeout_s=15)
 
 
 async def _health(target: Target, _: Clock) -> Finding:
@@ -125,7 +125,15 @@ def _ready(body: bytes) -> Finding:
         said: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         said = None
-    children = str(said.get("children", "")) if isinstance(said, dict) else ""
+    said = said if isinstance(said, dict) else {}
+    children = str(said.get("children", ""))
+    if (people := str(said.get("people_certificate", "ok"))) != "ok":
+        return Finding(
+            "health",
+            "warn",
+            f"Ready, but the people's certificate: {people}.",
+            "Mend listen.people_certificate and people_key there; they are taken up by themselves.",
+        )
     if children.startswith("not confined"):
         return Finding(
             "health",
@@ -190,7 +198,7 @@ async def _clock(target: Target, clock: Clock) -> Finding:
 
 async def _tls(target: Target, clock: Clock) -> Finding:
     address = urlsplit(target.base)
-    context = trusting(target.ca) or ssl.create_default_context()
+    context = trusting_people(target.ca) or ssl.create_default_context()
     try:
         _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=context)
     except ssl.SSLCertVerificationError as error:

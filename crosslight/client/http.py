@@ -28,6 +28,17 @@ def trusting(ca: Path | None, cert: Path | None = None, key: Path | None = None)
     return context
 
 
+def trusting_people(ca: Path | None) -> ssl.SSLContext | None:
+    """As :func:`trusting`, for a listener for people.
+
+    Its certificate may be of any authority that this machine trusts, too.
+    """
+    context = trusting(ca)
+    if context is not None:
+        context.load_default_certs()
+    return context
+
+
 class HttpClient:
     """Asks one kind of face. Use as an async context manager.
 

@@ -26,7 +26,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import reached_not
 from crosslight.runtime.seams import Http, Seams
 from crosslight.runtime.signing import private_pem
-from crosslight.runtime.tls import spki_pin
+from crosslight.runtime.tls import GATEWAY_NAME, spki_pin
 from crosslight.standards.membership import Invitation, JoinReply
 from crosslight.standards.problem import (
     ConfigError,
@@ -139,14 +139,19 @@ async def _ask(
     optional = {"authorities": list(authorities)} if authorities else {}
     body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **optional})
     async with http.client(verified, read_timeout_s=30) as session:
-        return JoinReply.from_plain(await _json(session, "POST", f"{invited.url}/join", body))
+        reply = await _json(session, "POST", f"{invited.url}/join", body, asked=GATEWAY_NAME)
+        return JoinReply.from_plain(reply)
 
 
-async def _json(session: aiohttp.ClientSession, method: str, url: str, body: bytes | None) -> dict[str, Any]:
+async def _json(
+    session: aiohttp.ClientSession, method: str, url: str, body: bytes | None, *, asked: str = ""
+) -> dict[str, Any]:
+    """A JSON answer; ``asked``: whom the certificate has to name, whatever was dialled ('': the host)."""
     headers = {"Content-Type": "application/json"} if body else {}
+    named = asked if asked and url.startswith("https://") else None
     try:
         async with session.request(
-            method, url, data=body, headers=headers, allow_redirects=False
+            method, url, data=body, headers=headers, allow_redirects=False, server_hostname=named
         ) as response:
             chunks = limited_chunks(response.content.iter_chunked(1 << 16), MAX_REPLY_BYTES)
             data = b"".join([chunk async for chunk in chunks])

@@ -5,6 +5,7 @@ It issues those for outside systems too.
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from cryptography.x509.oid import ExtensionOID
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.files import Files, private_folder
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import Credentials, Identity, pem_blocks
-from crosslight.standards.problem import CrosslightError
+from crosslight.runtime.outside_certificate import OutsideCertificate, for_people
+from crosslight.runtime.tls import GATEWAY_NAME, Credentials, Identity, pem_blocks
+from crosslight.standards.problem import ConfigError, CrosslightError
 from registry.members.ca import CertificateAuthority, due, general_names
 from registry.members.config import MembersConfig
 
@@ -78,6 +80,17 @@ class OwnCertificates:
     def presenter(self) -> str:
         """The thumbprint of the certificate that members see when they are called; '' where they see none."""
         return self.gateway.thumbprint if self.gateway is not None else ""
+
+    def for_people(self, outside: OutsideCertificate | None = None) -> ssl.SSLContext:
+        """The context of the people's listener.
+
+        Its certificate is ``outside``'s where there is one. Nodes that join ask for the gateway by name and
+        meet the gateway's own, so that they trust nobody but the authority of their invitation.
+        """
+        if self.people is None or self.gateway is None:
+            raise ConfigError("The registry's own certificates are not open.")
+        named = {GATEWAY_NAME: self.gateway.server(mutual=False)}
+        return for_people(self.people.server(mutual=False), outside, named)
 
     def _ensure(self, name: str, identity: Identity | None) -> bool:
         path = self._folder / name
