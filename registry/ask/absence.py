@@ -160,13 +160,13 @@ class _Judge:
     region: Region
     directory: Directory
     used: Callable[[str], bool]
-    found: Collection[str]  # ids of those who were found
+    known_ids: Collection[str]  # of those who were found
 
     def of(self, identifier: Identifier) -> Misread | Literal["known", "valid", "unknown"]:
         if identifier.authority in NATIONAL_CHECKS and identifier.authority in self.region.nationals:
             valid = self._valid(identifier.value, identifier.authority)
             return "valid" if valid else mistyped(self.region, identifier.authority)
-        if identifier.value.strip() in self.found:
+        if identifier.value.strip() in self.known_ids:
             return "known"
         if identifier.authority:
             return "unknown" if self._issues(identifier.authority) else unknown_issuer()

@@ -30,7 +30,7 @@ from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.holder_rows import bounded_body, holder_rows
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
-from registry.dicomweb.rows import Held, StudyRoots, all_series, cut, group, series_row, study_row
+from registry.dicomweb.rows import ListedStudy, StudyRoots, all_series, cut, group, series_row, study_row
 from registry.dicomweb.warnings import degraded, passed_warnings, quotable, unsaid
 from registry.gateway.answers import refused
 from registry.gateway.forward import HOLDER_HEADER, Gateway
@@ -104,23 +104,27 @@ class DicomwebFace:
             return await self._apart.make(made, len(page))
 
     def _shown(
-        self, page: Sequence[Held], answers: Sequence[Answer], request: web.Request, query: QidoQuery
+        self, page: Sequence[ListedStudy], answers: Sequence[Answer], request: web.Request, query: QidoQuery
     ) -> list[Attributes]:
         roots, returned = StudyRoots(answers, self._base(request)), query.returned()
-        return [cut(study_row(held, roots.of(held), self._reach.opens), returned) for held in in_steps(page)]
+        return [
+            cut(study_row(listed, roots.of(listed), self._reach.opens), returned) for listed in in_steps(page)
+        ]
 
-    async def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded) -> list[Held]:
+    async def _studies(
+        self, answers: Sequence[Answer], query: QidoQuery, question: Bounded
+    ) -> list[ListedStudy]:
         """The studies that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
 
-        def met(held: Held) -> bool:
+        def met(listed: ListedStudy) -> bool:
             return (
-                not left or _meets(study_row(held, "", self._reach.opens), left, held)
-            ) and person_matches(query, held)
+                not left or _meets(study_row(listed, "", self._reach.opens), left, listed)
+            ) and person_matches(query, listed)
 
         records = sum(answer.size for answer in answers)
         return await self._apart.make(
-            lambda: [held for held in in_steps(self._held(answers)) if met(held)], records
+            lambda: [listed for listed in in_steps(self._listed(answers)) if met(listed)], records
         )
 
     async def series(self, request: web.Request) -> web.StreamResponse:
@@ -142,39 +146,50 @@ class DicomwebFace:
             understood(answer.naming.misread)
             study = request.match_info.get("study", "")
             code = request.match_info.get("code", "")
-            helds = await self._apart.make(lambda: self._held([answer], code), answer.size)
-            if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
+            studies = await self._apart.make(lambda: self._listed([answer], code), answer.size)
+            if (
+                study and studies and not any(all_series(listed) for listed in studies)
+            ):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
             return await self._apart.make(
-                lambda: self._series(request, answer, helds, query, question), answer.size
+                lambda: self._series(request, answer, studies, query, question), answer.size
             )
 
     def _series(
-        self, request: web.Request, answer: Answer, helds: Sequence[Held], query: QidoQuery, question: Bounded
+        self,
+        request: web.Request,
+        answer: Answer,
+        studies: Sequence[ListedStudy],
+        query: QidoQuery,
+        question: Bounded,
     ) -> web.Response:
         """A page of the series that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
         roots = StudyRoots([answer], self._base(request), named="code" in request.match_info)
 
-        def rows(held: Held, wanted: Iterable[SeriesRecord]) -> list[Attributes]:
-            root = roots.of(held)
-            study = study_row(held, root, self._reach.opens)
-            return [series_row(held, series, study, root) for series in wanted]
+        def rows(listed: ListedStudy, wanted: Iterable[SeriesRecord]) -> list[Attributes]:
+            root = roots.of(listed)
+            study = study_row(listed, root, self._reach.opens)
+            return [series_row(listed, series, study, root) for series in wanted]
 
-        matching: list[tuple[Held, SeriesRecord]] = []
-        for held in in_steps(helds):
-            if person_matches(query, held):
-                every = all_series(held)
-                met = [_meets(row, left, held) for row in rows(held, every)] if left else [True] * len(every)
-                matching += [(held, series) for series in compress(every, met)]
+        matching: list[tuple[ListedStudy, SeriesRecord]] = []
+        for listed in in_steps(studies):
+            if person_matches(query, listed):
+                every = all_series(listed)
+                met = (
+                    [_meets(row, left, listed) for row in rows(listed, every)]
+                    if left
+                    else [True] * len(every)
+                )
+                matching += [(listed, series) for series in compress(every, met)]
         page = matching[query.offset : query.offset + query.limit]
         over = max(0, len(matching) - query.offset - len(page))
         always, returned = () if "study" in request.match_info else ("00080056",), query.returned()
         cuts = list[Attributes]()
         for _, pairs in groupby(in_steps(page), key=lambda pair: id(pair[0])):
             of_one_study = list(pairs)
-            held, wanted = of_one_study[0][0], [series for _, series in of_one_study]
-            cuts += [cut(row, returned, always) for row in rows(held, wanted)]
+            listed, wanted = of_one_study[0][0], [series for _, series in of_one_study]
+            cuts += [cut(row, returned, always) for row in rows(listed, wanted)]
         return self._rows(request, cuts, answer, query, over, unsaid(question, answer, empty=not matching))
 
     async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
@@ -226,7 +241,7 @@ class DicomwebFace:
             )
         return question
 
-    def _held(self, answers: Sequence[Answer], code: str = "") -> list[Held]:
+    def _listed(self, answers: Sequence[Answer], code: str = "") -> list[ListedStudy]:
         """Studies with their holders; ``code``: as that member holds them."""
         rows = [
             (holding, answer.person_of(holding), self._directory.by_id(holding.member))
@@ -365,12 +380,12 @@ def _media(request: web.Request) -> str:
     return require(accepted, _OFFERS).media
 
 
-def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
+def _meets(row: Attributes, criteria: Iterable[Match], listed: ListedStudy) -> bool:
     """Whether a row meets what is left to decide.
 
     A study without a readable date is never hidden by one (D22).
     """
-    undated = held.lead.time.interval() is None
+    undated = listed.lead.time.interval() is None
     return all(
         (undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row)
         for match in criteria

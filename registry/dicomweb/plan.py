@@ -15,7 +15,7 @@ from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
 from registry.ask.naming import Misread
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
-from registry.dicomweb.rows import Held
+from registry.dicomweb.rows import ListedStudy
 from registry.identity.model import NameTest, PatientSelector
 from registry.members.model import Directory
 
@@ -162,7 +162,7 @@ def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> 
     )
 
 
-def person_matches(query: QidoQuery, held: Held) -> bool:
+def person_matches(query: QidoQuery, listed: ListedStudy) -> bool:
     """Whether any record of the person bears the name and the date of birth asked for.
 
     Names are compared in the one normal form (PS3.4 C.2.2.2.1 leaves case and diacritics to us), with
@@ -170,8 +170,8 @@ def person_matches(query: QidoQuery, held: Held) -> bool:
     a PatientID it is the whole name.
     """
     name, birth = query.of("PatientName"), query.of("PatientBirthDate")
-    records = held.person.records if held.person is not None else ()
-    patients = [held.lead.patient, *(record.patient for record in records)]
+    records = listed.person.records if listed.person is not None else ()
+    patients = [listed.lead.patient, *(record.patient for record in records)]
     born = (attributes(PatientBirthDate=patient.birth_date) for patient in patients)
     if birth is not None and not any(matches_row(birth, row) for row in born):
         return False

@@ -20,7 +20,7 @@ HOLDER_CODES, HOLDER_NAMES, HOLDER_STATES, CONFLICT = "00091001", "00091002", "0
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ListedStudy:
     """A study of one patient and who holds it; the first is the one whose description is shown."""
 
     person: Person | None
@@ -35,7 +35,7 @@ class Held:
 
 def group(
     rows: Iterable[tuple[Holding, Person | None, Member | None]], reachable: Callable[[Member], bool]
-) -> list[Held]:
+) -> list[ListedStudy]:
     """Holdings by study and patient, in the order in which studies first come.
 
     Copies that do not agree are each a row of its own, none before another for what its holder says (D1).
@@ -52,12 +52,12 @@ def group(
     studies = []
     for copies in groups.values():
         copies.sort(key=order)
-        held = [(holding, member) for holding, _, member in copies]
-        shown = [holding.record for holding, member in held if member is not None and member.shows_images]
+        holders = [(holding, member) for holding, _, member in copies]
+        shown = [holding.record for holding, member in holders if member is not None and member.shows_images]
         if len(shown) < 2 or agree(shown):
-            studies.append(Held(copies[0][1], tuple(held)))
+            studies.append(ListedStudy(copies[0][1], tuple(holders)))
         else:
-            studies += [Held(copies[0][1], (one,), alone=True) for one in held]
+            studies += [ListedStudy(copies[0][1], (holder,), alone=True) for holder in holders]
     return studies
 
 
@@ -70,13 +70,13 @@ def _issuer(identifier: Identifier) -> Attributes:
     return row
 
 
-def patient_ids(held: Held) -> list[Identifier]:
+def patient_ids(listed: ListedStudy) -> list[Identifier]:
     """The id to show first (the person's current one, D4), then every other."""
-    record = held.lead
-    if held.person is None:
+    record = listed.lead
+    if listed.person is None:
         return [record.patient.local]
-    identifiers = {held.person.domain_id: None}
-    for patient_record in held.person.records:
+    identifiers = {listed.person.domain_id: None}
+    for patient_record in listed.person.records:
         identifiers |= dict.fromkeys(() if patient_record.disputed else patient_record.national)
         # a part's number leads to the record that it is of, here where two persons are not told apart
         if patient_record.part_of is None:
@@ -84,8 +84,8 @@ def patient_ids(held: Held) -> list[Identifier]:
     return list(identifiers)
 
 
-def _patient(held: Held) -> Attributes:
-    patient, ids = held.lead.patient, patient_ids(held)
+def _patient(listed: ListedStudy) -> Attributes:
+    patient, ids = listed.lead.patient, patient_ids(listed)
     row = attributes(
         PatientName=patient.name.pn,
         PatientID=ids[0].value,
@@ -116,8 +116,8 @@ def _zone(time: StudyTime) -> str | None:
     return time.zone if stated else None
 
 
-def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
-    members = [member for _, member in held.holdings if member is not None]
+def _holders(listed: ListedStudy, reachable: Callable[[Member], bool]) -> Attributes:
+    members = [member for _, member in listed.holdings if member is not None]
     states = ["ONLINE" if reachable(m) else "UNAVAILABLE" for m in members]
     row = attributes(
         InstanceAvailability="ONLINE" if "ONLINE" in states else "UNAVAILABLE",  # PS3.3 C.4.23.1.1
@@ -130,25 +130,25 @@ def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
         attribute(HOLDER_NAMES, [m.name for m in members], vr="LO"),
         attribute(HOLDER_STATES, states, vr="CS"),
     ]
-    if any(holding.conflict for holding, _ in held.holdings):
+    if any(holding.conflict for holding, _ in listed.holdings):
         private.append(attribute(CONFLICT, ["YES"], vr="CS"))
     return row | dict(private)
 
 
-def root_of(held: Held, base: str, *, ambiguous: bool) -> str:
+def root_of(listed: ListedStudy, base: str, *, ambiguous: bool) -> str:
     """The root under which the study is opened; its holder's own where other patients have the same UID.
 
     '' where there is no road to any holder: foreign sources that said none.
     """
-    if not any(member is not None and member.shows_images for _, member in held.holdings):
+    if not any(member is not None and member.shows_images for _, member in listed.holdings):
         return ""
-    member = held.holdings[0][1]
+    member = listed.holdings[0][1]
     return f"{base}/members/{member.code}" if ambiguous and member is not None else base
 
 
-def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Attributes:
+def study_row(listed: ListedStudy, root: str, reachable: Callable[[Member], bool]) -> Attributes:
     """All that the index says of a study."""
-    record = held.lead
+    record = listed.lead
     row = attributes(
         SpecificCharacterSet="ISO_IR 192",
         StudyDate=record.time.date,
@@ -165,11 +165,11 @@ def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Att
     )
     if root:
         row |= attributes(RetrieveURL=f"{root}/studies/{record.study_uid}")
-    row |= _patient(held) | _accession(record) | _holders(held, reachable)
+    row |= _patient(listed) | _accession(record) | _holders(listed, reachable)
     return dict(sorted(row.items()))
 
 
-def series_row(held: Held, series: SeriesRecord, study: Attributes, root: str) -> Attributes:
+def series_row(listed: ListedStudy, series: SeriesRecord, study: Attributes, root: str) -> Attributes:
     """One series with its study's attributes."""
     row = attributes(
         Modality=series.modality,
@@ -183,14 +183,14 @@ def series_row(held: Held, series: SeriesRecord, study: Attributes, root: str) -
         NumberOfSeriesRelatedInstances=series.n_instances,
     )
     if root:
-        row |= attributes(RetrieveURL=f"{root}/studies/{held.lead.study_uid}/series/{series.series_uid}")
+        row |= attributes(RetrieveURL=f"{root}/studies/{listed.lead.study_uid}/series/{series.series_uid}")
     return dict(sorted((study | row).items()))
 
 
-def all_series(held: Held) -> list[SeriesRecord]:
+def all_series(listed: ListedStudy) -> list[SeriesRecord]:
     """Every series of any holder, each once as the first that has it says."""
     by_uid: dict[str, SeriesRecord] = {}
-    for holding, _ in held.holdings:
+    for holding, _ in listed.holdings:
         for series in holding.record.series:
             by_uid.setdefault(series.series_uid, series)
     return list(by_uid.values())
@@ -236,7 +236,7 @@ class StudyRoots:
                 person_key = people.get(holding.whose, -holding.whose)
                 self._whose.setdefault(holding.study_uid, set()).add(person_key)
 
-    def of(self, held: Held) -> str:
+    def of(self, listed: ListedStudy) -> str:
         """The root under which ``held`` is."""
-        ambiguous = self._named or held.alone or len(self._whose[held.lead.study_uid]) > 1
-        return root_of(held, self._base, ambiguous=ambiguous)
+        ambiguous = self._named or listed.alone or len(self._whose[listed.lead.study_uid]) > 1
+        return root_of(listed, self._base, ambiguous=ambiguous)

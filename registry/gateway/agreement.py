@@ -21,10 +21,10 @@ def agree(records: Sequence[StudyRecord]) -> bool:
     return all(_same(first, other) for other in others)
 
 
-def _same(one: StudyRecord, other: StudyRecord) -> bool:
-    if not one.n_instances or one.n_instances != other.n_instances:
+def _same(first: StudyRecord, other: StudyRecord) -> bool:
+    if not first.n_instances or first.n_instances != other.n_instances:
         return False
-    ours, theirs = _series(one), _series(other)
+    ours, theirs = _series(first), _series(other)
     if not ours or not theirs or ours.keys() != theirs.keys():
         return False
     return all(_equal(ours[uid], theirs[uid]) for uid in ours)
@@ -34,5 +34,6 @@ def _series(record: StudyRecord) -> Mapping[str, tuple[int, str]]:
     return {series.series_uid: (series.n_instances, series.digest) for series in record.series}
 
 
-def _equal(one: tuple[int, str], other: tuple[int, str]) -> bool:
-    return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
+def _equal(first: tuple[int, str], other: tuple[int, str]) -> bool:
+    (count, digest), (other_count, other_digest) = first, other
+    return count == other_count and (digest == other_digest or not digest or not other_digest)

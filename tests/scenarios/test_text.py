@@ -44,7 +44,7 @@ from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
 from crosslight.standards.xds.wire.response import SUCCESS
 from registry.ask.question import Answer
-from registry.dicomweb.rows import Held, study_row
+from registry.dicomweb.rows import ListedStudy, study_row
 from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.index.model import Holding
 from registry.portal import wording as words
@@ -336,7 +336,7 @@ def test_record_to_fhir_and_qido(pn: str, description: str, accession: str) -> N
     assert said == [
         [p for p in _words_of(g) if p or p is _words_of(g)[0]] for g in pn.split("=") if g.strip("^ ")
     ]
-    row = orjson.loads(orjson.dumps(study_row(_held(record), "http://x", lambda _: True)))
+    row = orjson.loads(orjson.dumps(study_row(_listed(record), "http://x", lambda _: True)))
     assert texts_of(row, "StudyDescription") == ([description] if description else [])
     assert texts_of(row, "PatientName") == ([pn] if pn.strip("=") else [])
     assert texts_of(row, "AccessionNumber") == [accession]
@@ -347,8 +347,8 @@ def _words_of(group: str) -> list[str]:
     return [parts[0], *(part for part in parts[1:3] if part)]
 
 
-def _held(record: StudyRecord) -> Held:
-    return Held(None, ((_holding(record), HOME),))
+def _listed(record: StudyRecord) -> ListedStudy:
+    return ListedStudy(None, ((_holding(record), HOME),))
 
 
 def _holding(record: StudyRecord) -> Holding:

@@ -201,6 +201,52 @@ def test_a_change_of_files_is_found(line: str, changes: bool) -> None:
     assert bool(CHANGES_FILES.search(line)) is changes
 
 
+#: Rooms whose locals say what they hold.
+PLAIN_ROOMS = (
+    "crosslight/client",
+    "crosslight/standards/dicom",
+    "crosslight/standards/fhir",
+    "crosslight/standards/hl7",
+    "crosslight/standards/xds",
+    "node/archive",
+    "node/publish",
+    "node/serve",
+    "registry/ask",
+    "registry/dicomweb",
+    "registry/enrich",
+    "registry/fhir",
+    "registry/gateway",
+    "registry/identity",
+    "registry/ihe",
+    "registry/index",
+    "registry/officer",
+    "registry/portal",
+    "simulations/virtual",
+)
+#: Names of variables and parameters that say nothing of what they are.
+VAGUE = {"found", "got", "held", "one", "ones", "thing", "things"}
+
+
+def _vague(tree: ast.AST) -> Iterator[str]:
+    """Line and name of each, within functions: a field is read beside the name of what has it."""
+    functions = (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef))
+    for node in (node for function in functions for node in ast.walk(function)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in VAGUE:
+            yield f"{node.lineno} {node.id}"
+        elif isinstance(node, ast.arg) and node.arg in VAGUE:
+            yield f"{node.lineno} {node.arg}"
+
+
+def test_locals_say_what_they_hold() -> None:
+    named = (path for path in _production() if _named(path).startswith(PLAIN_ROOMS))
+    assert {f"{_named(path)}:{place}" for path in named for place in _vague(_parsed(path))} == set()
+
+
+def test_a_vague_name_is_found() -> None:
+    text = "def f(one: int) -> int:\n found = [thing for thing in g(held=one)]\n return found"
+    assert sorted(_vague(ast.parse(text))) == ["1 one", "2 found", "2 thing"]
+
+
 def test_a_docstring_says_in_its_first_line_what_it_is_about() -> None:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     wrapped = set()
