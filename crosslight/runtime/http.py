@@ -25,6 +25,7 @@ from crosslight.runtime.tls import thumbprint
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.problem import (
     CrosslightError,
+    Malformed,
     MethodNotAllowed,
     NotFound,
     OurError,
@@ -255,6 +256,7 @@ async def timely_chunks(content: StreamReader, size: int) -> AsyncIterator[bytes
 
     Raises:
         TooSlow: when nothing more of it comes for :data:`STALL_S`.
+        Malformed: it is not in the coding that its headers say.
     """
     pieces = aiter(content.iter_chunked(size))
     while True:
@@ -265,7 +267,26 @@ async def timely_chunks(content: StreamReader, size: int) -> AsyncIterator[bytes
             return
         except TimeoutError:
             raise _late(f"Nothing for {STALL_S:g} s.") from None
+        except web.RequestPayloadError:
+            raise _unreadable() from None
         yield piece
+
+
+async def form_fields(request: web.Request) -> dict[str, str]:
+    """A posted form, without what it uploads; its size is bounded by the application.
+
+    Raises:
+        Malformed: it is none, or not in the coding or character set that its headers say.
+    """
+    try:
+        fields = await request.post()
+    except (web.RequestPayloadError, ValueError, LookupError):
+        raise _unreadable() from None
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+def _unreadable() -> Malformed:
+    return Malformed("The request body cannot be read.", why="It is not in the coding that its headers say.")
 
 
 def _late(why: str) -> TooSlow:

@@ -18,7 +18,7 @@ import orjson
 from aiohttp import hdrs, web
 from joserfc import jwt
 
-from crosslight.runtime.http import refuse
+from crosslight.runtime.http import form_fields, refuse
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Principal
@@ -153,7 +153,7 @@ class DemoProvider:
 
     async def login(self, request: web.Request) -> web.StreamResponse:
         """Check name and password; on success send a code to our client."""
-        form = await request.post()
+        form = await form_fields(request)
         ticket, user, password = (str(form.get(name, ""))[:200] for name in ("ticket", "user", "password"))
         grant = await self._store.grant(ticket, take=False)
         if grant is None or grant.get("kind") != "ticket":
@@ -200,7 +200,7 @@ class DemoProvider:
 
         A code is spent by the first try.
         """
-        form = await request.post()
+        form = await form_fields(request)
         value = {
             n: str(form.get(n, ""))[:512]
             for n in ("grant_type", "code", "redirect_uri", "client_id", "code_verifier")

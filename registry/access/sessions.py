@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.http import form_fields
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Forbidden
 from registry.access.config import AccessConfig
@@ -142,7 +143,7 @@ async def check_csrf(request: web.Request, session: Session) -> None:
     """
     given = request.headers.get(CSRF_HEADER, "")
     if not given and request.content_type == "application/x-www-form-urlencoded":
-        given = str((await request.post()).get(CSRF_FIELD, ""))
+        given = (await form_fields(request)).get(CSRF_FIELD, "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode()):
         raise Forbidden(
             "The page is too old to do this.",

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.http import CALLER
+from crosslight.runtime.http import CALLER, form_fields
 from crosslight.runtime.large_answers import LargeAnswers
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action, Principal, decide
@@ -158,7 +158,7 @@ class Shell:
             raise web.HTTPRequestEntityTooLarge(MAX_FORM_BYTES, request.content_length or 0)
         if request.content_type != "application/x-www-form-urlencoded":
             raise web.HTTPUnsupportedMediaType
-        return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        return await form_fields(request)
 
     # --- showing --------------------------------------------------------------------------------------------
 
