@@ -163,8 +163,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
     "porter": {},
     "member": {
         "feed": frozenset({"publish", "delete", "feed"}),
-        "xds": frozenset({"search", "publish", "delete"}),
-        "iti43": frozenset({"retrieve"}),
+        "xds": frozenset({"search", "publish", "delete"}),  # search: its own entries, by their ids
         "hl7": frozenset({"feed"}),
     },
     "gateway": {

@@ -26,6 +26,7 @@ from registry.ask.answer import Answering
 from registry.ask.config import AskConfig
 from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
+from registry.ask.own_entries import as_member, of_member
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
 from registry.ask.results import QuestionResult
 from registry.identity.model import PatientSelector, Person
@@ -92,7 +93,8 @@ class Ask:
             Invalid: a selector that names nobody, a cursor that is none of ours.
             OverShare, Busy: there was no turn in time (nothing was asked, nothing is audited).
         """
-        principal, decision = caller.principal, decide(caller.principal, face, action)
+        principal = caller.principal
+        decision = as_member(principal, question, decide(principal, face, action))
         asked = {type(question).__name__: _plain(asdict(question))}
         result, about = QuestionResult(), About(query=asked)
         if decision.permit:
@@ -100,7 +102,8 @@ class Ask:
             lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
             async with lane.turn(share_of(caller)):
                 result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
-        async with self._audit.act(caller, face, action, about, refusal=REFUSED, lazy=True) as act:
+        asking = self._audit.act(caller, face, action, about, decision=decision, refusal=REFUSED, lazy=True)
+        async with asking as act:
             answer = self._answer(question, result, caller.correlation)
             yield answer
             act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
@@ -114,7 +117,7 @@ class Ask:
 
     def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> QuestionResult:
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)
-        return answering.answer(question)
+        return of_member(principal, answering.answer(question))
 
     def _answer(self, question: Question, result: QuestionResult, correlation: str) -> Answer:
         return Answer(

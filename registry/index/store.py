@@ -21,6 +21,7 @@ from registry.index.changes import ChangeFeed, note_persons
 from registry.index.imaging_documents import DocumentKey
 from registry.index.leases import Leases
 from registry.index.model import Holding, HoldingKey, XdsObject
+from registry.index.owners import Owners
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
 from registry.index.sizes import sizes
@@ -30,7 +31,7 @@ from registry.index.xds_objects import Objects
 from registry.members.model import Directory
 
 PACKAGE = "registry.index"
-SCHEMA = SchemaVersion("index", schema=5, compat=5)
+SCHEMA = SchemaVersion("index", schema=6, compat=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class IndexStore:
         self._db, self._clock, self._ids = db, clock, ids
         self.read = Reader(directory)
         self.objects = Objects(self.read.codec)
+        self.owners = Owners()
         self.changes = ChangeFeed(db)
         self.leases = Leases(db, clock)
         self.incarnation = ""

@@ -26,6 +26,7 @@ from registry.index.rows import version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
 from registry.intake.generic_objects import GenericObjects, unread_in
+from registry.intake.ownership import check_owned, note_owned
 from registry.intake.registered_objects import APPROVED, DEPRECATED, RegisteredObjects
 from registry.intake.study_patients import StudyPatients
 from registry.intake.submission import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
@@ -113,8 +114,10 @@ class Batch:
         if not submission.strict:
             return Ran(tuple(self._act(submission, member, act) for act in submission.acts))
         caused = self._generic.by_the_standard(submission, member, self._alarm)
+        check_owned(self.tx, self._index, submission, member, caused)
         outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
         self._generic.apply(caused, member)
+        note_owned(self.tx, self._index, submission, member, caused)
         stored = (act for act in submission.acts if isinstance(act, StoreObjects))
         return Ran(outcomes, tuple(text for act in stored for text in unread_in(act)))
 

@@ -124,7 +124,7 @@ def _as_before(tx: Tx) -> None:
     only.
     """
     codec = Codec()
-    for table in ("imaging_document", "index_change", "person_stream", "enrich_lease"):
+    for table in ("entry_owner", "imaging_document", "index_change", "person_stream", "enrich_lease"):
         tx.execute(f"DROP TABLE {table}")
     tx.execute("ALTER TABLE member_feed DROP COLUMN changes")
     tx.execute("DROP INDEX enrich_pending_turn")

@@ -18,6 +18,7 @@ from xds_nist import CONTRADICTORY, LOAD, expected, filled, index, new_uuid, oid
 from xds_registry import HOME, XdsRegistry, node_of, xds_registry
 
 from crosslight.runtime.db import Db
+from crosslight.standards.access import INTEGRATOR, Grants, Principal
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.study import Patient, PersonName
@@ -30,6 +31,7 @@ from crosslight.standards.xds.model.metadata import (
     SubmissionSet,
     as_text,
 )
+from crosslight.standards.xds.model.publication import Publication
 from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire.adhoc import AdhocQuery, AdhocReply
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
@@ -37,6 +39,12 @@ from registry.ihe.admission import Admission
 
 NUMBER = nhs(7)
 NATIONAL = Identifier(NUMBER, NHS)
+CONSUMER = Principal(
+    subject="system:viewer",
+    roles=frozenset({INTEGRATOR}),
+    evidence="certificate",
+    grants=Grants(capabilities=frozenset({"find"})),
+)
 
 
 @pytest_asyncio.fixture
@@ -50,7 +58,10 @@ def documents_of(patient_cx: str, *statuses: str) -> AdhocQuery:
 
 
 async def found(registry: XdsRegistry, query: AdhocQuery) -> AdhocReply:
+    """What a consumer finds, whoever published before."""
+    publisher, registry.principal = registry.principal, CONSUMER
     reply = await registry.query(query)
+    registry.principal = publisher
     assert reply.status == SUCCESS, reply.errors
     return reply
 
@@ -179,8 +190,7 @@ async def test_subsumed_id_answers_empty_and_is_refused(registry: XdsRegistry) -
     assert [d.entry_uuid for d in survivor.objects.documents] == [publication.entry_uuid]
     other = published(home, study(old, 4), 2)
     assert code(await registry.register(views.objects_of(other, old.local.cx()))) == "XDSUnknownPatientId"
-    unknown = await registry.query(documents_of("nobody^^^&1.2.3&ISO"))
-    assert (unknown.status, len(unknown.objects)) == (SUCCESS, 0)
+    assert len((await found(registry, documents_of("nobody^^^&1.2.3&ISO"))).objects) == 0
 
 
 async def test_home_is_passed_over_and_answers_name_their_own(registry: XdsRegistry) -> None:
@@ -218,6 +228,33 @@ async def test_a_member_cannot_touch_anothers(registry: XdsRegistry) -> None:
         await registry.query(documents_of(who.local.cx()))
     outcomes = [e.decision for e in await registry.audit.search() if e.face == "xds"]
     assert outcomes.count("deny") == 1
+
+
+async def test_a_node_reads_its_own_entries_by_their_ids_and_nothing_else(registry: XdsRegistry) -> None:
+    """What it needs to settle what may have been registered (D15); a stolen key reads no patient."""
+    mine, other = list(registry.directory.members.values())[:2]
+    published_by: dict[str, Publication] = {}
+    for home, local in ((mine, "L1"), (other, "L2")):
+        who = patient(home, local, number=NUMBER)
+        await registry.feed(who, home.id)
+        registry.principal = node_of(home)
+        one = published_by[home.code] = published(home, study(who, 5), 1)
+        assert (await registry.register(views.objects_of(one, who.local.cx()))).success
+    own, theirs = published_by[mine.code], published_by[other.code]
+    registry.principal = node_of(mine)
+    both = [own.entry_uuid, theirs.entry_uuid]
+    reply = await registry.query(q.get_documents(both))
+    assert [d.entry_uuid for d in reply.objects.documents] == [own.entry_uuid]
+    reply = await registry.query(q.get_associations(both))
+    assert {a.target for a in reply.objects.associations} == {own.entry_uuid}
+    reply = await registry.query(q.get_documents([theirs.entry_uuid], return_type="ObjectRef"))
+    assert (reply.status, reply.refs) == (SUCCESS, ())
+    for asked in (NATIONAL.cx(), own.record.patient.local.cx()):
+        with pytest.raises(Forbidden, match="its own entries"):
+            await registry.query(documents_of(asked))
+    denied = [act for act in await registry.audit.search() if act.decision == "deny"]
+    assert {(act.who.subject, act.action) for act in denied} == {(mine.code, "search")}
+    assert len((await found(registry, documents_of(NATIONAL.cx()))).objects.documents) == 2
 
 
 async def test_ids_of_several_patients_only_as_refs(registry: XdsRegistry) -> None:

@@ -109,6 +109,13 @@ def test_an_outside_system_may_do_what_it_was_granted_and_nothing_else(
     assert not decide(Principal(subject="p", roles=frozenset({"porter"}), grants=grants), face, action).permit
 
 
+def test_a_members_own_node_retrieves_nothing() -> None:
+    node = Principal(subject="member:RTK", roles=frozenset({"member"}), organisation="RTK", member=1)
+    may = {(face, action) for face in FACES for action in ACTIONS if decide(node, face, action).permit}  # type: ignore[arg-type]  # of the literals themselves
+    assert {action for _, action in may} == {"search", "publish", "delete", "feed"}
+    assert {face for face, action in may if action == "search"} == {"xds"}
+
+
 def test_whose_data_is_a_part_of_a_grant() -> None:
     granted = Grants(
         capabilities=frozenset({"feed", "publish", "store"}),

@@ -1,0 +1,40 @@
+"""What a member's certificate reads: its own entries, by their ids (ADR 0036).
+
+A node asks what became of what it may have registered (D15), and nothing else; people and systems ask in
+their own name. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crosslight.standards.access import Decision, Principal
+from crosslight.standards.ids import MemberId
+from registry.ask.question import ByObject, Question
+from registry.ask.results import QuestionResult
+
+NOT_ITS_OWN = "member: reads its own entries, by their entryUUIDs"
+
+
+def reads_its_own(principal: Principal) -> bool:
+    """Whether a member's node asks, with nobody behind it."""
+    return principal.member is not None and principal.roles == {"member"}
+
+
+def as_member(principal: Principal, question: Question, decided: Decision) -> Decision:
+    """What was decided of a question, and for a member's node: whether it names entries."""
+    if decided.permit and reads_its_own(principal) and not isinstance(question, ByObject):
+        return Decision(False, NOT_ITS_OWN)
+    return decided
+
+
+def of_member(principal: Principal, result: QuestionResult) -> QuestionResult:
+    """What is found, and for a member's node: what of that is its own."""
+    if not reads_its_own(principal) or principal.member is None:
+        return result
+    own = MemberId(principal.member)
+    holdings = tuple(holding for holding in result.holdings if holding.member == own)
+    objects = tuple(one for one in result.objects if one.member == own)
+    records = {holding.whose for holding in holdings} | {one.record_key for one in objects}
+    persons = tuple(p for p in result.persons if any(record.key in records for record in p.records))
+    return replace(result, holdings=holdings, objects=objects, persons=persons, disputed=(), gone=())
