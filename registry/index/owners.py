@@ -8,7 +8,7 @@ from crosslight.runtime.db import Tx
 from registry.index.rows import chunks, marks
 
 
-class Owners:
+class EntryOwners:
     """The table ``entry_owner``."""
 
     def of(self, tx: Tx, entry_uuids: Collection[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from registry.index.changes import ChangeFeed, note_persons
 from registry.index.imaging_documents import DocumentKey
 from registry.index.leases import Leases
 from registry.index.model import Holding, HoldingKey, XdsObject
-from registry.index.owners import Owners
+from registry.index.owners import EntryOwners
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
 from registry.index.sizes import sizes
@@ -54,7 +54,7 @@ class IndexStore:
         self._db, self._clock, self._ids = db, clock, ids
         self.read = Reader(directory)
         self.objects = Objects(self.read.codec)
-        self.owners = Owners()
+        self.owners = EntryOwners()
         self.changes = ChangeFeed(db)
         self.leases = Leases(db, clock)
         self.incarnation = ""
