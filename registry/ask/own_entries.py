@@ -34,7 +34,7 @@ def of_member(principal: Principal, result: QuestionResult) -> QuestionResult:
         return result
     own = MemberId(principal.member)
     holdings = tuple(holding for holding in result.holdings if holding.member == own)
-    objects = tuple(one for one in result.objects if one.member == own)
-    records = {holding.whose for holding in holdings} | {one.record_key for one in objects}
+    objects = tuple(xds_object for xds_object in result.objects if xds_object.member == own)
+    records = {holding.whose for holding in holdings} | {xds_object.record_key for xds_object in objects}
     persons = tuple(p for p in result.persons if any(record.key in records for record in p.records))
     return replace(result, holdings=holdings, objects=objects, persons=persons, disputed=(), gone=())
