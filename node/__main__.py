@@ -129,7 +129,8 @@ def serve(folder: Path) -> None:
     if config.listen.open:
         console.print(
             "[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold"
-            " red]"
+            " red]",
+            markup=True,
         )
 
     async def work() -> None:

@@ -99,7 +99,8 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
     if report.full:
         console.print(
             "[bold red]Stopped: less than archive.min_free_bytes are free. Make room and run it again.[/bold"
-            " red]"
+            " red]",
+            markup=True,
         )
     return report
 

@@ -19,7 +19,7 @@ from crosslight.runtime.log import setup_logging
 from crosslight.runtime.operators import operator_option
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
-from crosslight.runtime.terminal import counted, make_console
+from crosslight.runtime.terminal import counted, make_console, printable
 from crosslight.standards.access import INTEGRATOR, ROLES
 from registry.config import read_config
 from registry.grant_options import grant_options
@@ -84,7 +84,8 @@ def serve(folder: Path) -> None:
     if config.listen.open:
         console.print(
             "[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold"
-            " red]"
+            " red]",
+            markup=True,
         )
 
     async def work() -> None:
@@ -132,7 +133,7 @@ def invite(
         commands.invited(folder, ods_code, name=name, hosts=hosts, authorities=authorities, shared=shared)
     )
     for line in invited.notes:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     print(invited.text)
 
 

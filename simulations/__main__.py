@@ -12,7 +12,7 @@ from crosslight import __version__
 from crosslight.runtime.command import Commands
 from crosslight.runtime.config import LOOPBACK
 from crosslight.runtime.log import setup_logging
-from crosslight.runtime.terminal import make_console
+from crosslight.runtime.terminal import make_markup_console
 from crosslight.standards.problem import CrosslightError
 from simulations.demo import Demo, DemoOptions
 from simulations.doctor import doctor
@@ -99,7 +99,7 @@ def demo(
             f"{why}The demo listens on loopback only; use crosslight-registry and crosslight-node for a"
             " network."
         )
-    console = make_console()
+    console = make_markup_console()
     try:
         topology = read_topology(region_file)
         options = DemoOptions(

@@ -13,7 +13,7 @@ import click
 import orjson
 from rich.console import Console
 
-from crosslight.runtime.terminal import make_console
+from crosslight.runtime.terminal import make_markup_console
 from crosslight.standards.problem import ConfigError, CrosslightError
 from simulations.topology import read_topology
 
@@ -50,7 +50,7 @@ def simulate(
 
     Plays the busiest hour of each year with service times measured by `make bench`, and writes a report.
     """
-    console = make_console()
+    console = make_markup_console()
     try:
         if missing := [name for name in NEEDED if find_spec(name) is None]:
             raise ConfigError(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import sys
+import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ import click
 from crosslight.runtime.config import commented
 from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 from crosslight.runtime.machine_errors import sentence
+from crosslight.runtime.plain_text import printable
 from crosslight.standards.problem import ConfigError
 
 T = TypeVar("T")
+TRACE = "CROSSLIGHT_TRACE"  # set in the environment, commands show the stack of a fault
 
 UNIT = """\
 [Unit]
@@ -76,14 +79,28 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def in_words() -> Iterator[None]:
     """Turn what the machine or the other side refused into one sentence.
 
-    A fault of the program keeps its stack.
+    A fault of the program is said to be one, and where; its text may hold data, and its stack is for whoever
+    asks for it (:data:`TRACE`).
     """
     try:
         yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+        raise
     except Exception as error:
-        if isinstance(error, BrokenPipeError) or (said := sentence(error)) is None:
-            raise
-        raise click.ClickException(said) from error
+        if (said := sentence(error)) is None:
+            if os.environ.get(TRACE):
+                raise
+            said = (
+                f"This is a fault of Crosslight: {_place(error)}. Tell its makers; {TRACE}=1 shows the stack."
+            )
+        raise click.ClickException(printable(said)) from error
+
+
+def _place(error: Exception) -> str:
+    """Of which kind an error is and where it arose, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ type. So a name or number that slips in does not reach a log.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import orjson
 
 from crosslight.runtime.config import setting
+from crosslight.runtime.plain_text import printable
 
 #: What may be logged. UIDs of studies are pseudonymous and needed to operate; names, numbers and dates of
 #: birth are not here.
@@ -146,18 +148,22 @@ class _JsonFormatter(logging.Formatter):
         entry |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[2] is not None:
             entry["stack"] = "".join(traceback.format_tb(record.exc_info[2]))
-        return orjson.dumps(entry, default=str).decode()
+        line = orjson.dumps(entry, default=str).decode()
+        return line if line.isprintable() else json.dumps(entry, default=str)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
-        tail = " ".join(f"{k}={v}" for k, v in fields.items())
+        tail = " ".join(
+            f"{k}={v}" for k, v in fields.items()
+        )  # values come from outside: they stay on the line
         room = record.name.removeprefix("crosslight.")
         event = record.getMessage() if record.name.startswith("crosslight") else str(record.msg)
-        return (
+        line = (
             f"{self.formatTime(record, '%H:%M:%S%z')} {record.levelname[0]} {room}: {event} {tail}".rstrip()
         )
+        return printable(line)
 
 
 def setup_logging(*, level: str = "info", json: bool = False) -> None:

@@ -14,7 +14,7 @@ import click
 from rich.progress import Progress
 
 from crosslight.runtime.log import setup_logging
-from crosslight.runtime.terminal import make_console
+from crosslight.runtime.terminal import make_markup_console
 from simulations.faults.plan import plan
 from simulations.faults.run import RunOutcome, play
 from simulations.faults.shrink import shrink
@@ -47,7 +47,7 @@ def _seeds(text: str) -> range:
 @click.option("--jobs", type=click.IntRange(1, 64), default=os.cpu_count() or 1, help="So many at once.")
 def main(seeds: str, minutes: float | None, resume: Path | None, jobs: int) -> None:
     """Play SEEDS (1-50) of a region with faults, and end with status 1 where something did not hold."""
-    console, begun = make_console(), time.monotonic()
+    console, begun = make_markup_console(), time.monotonic()
     held = (
         {int(line) for line in resume.read_text().split()}
         if resume is not None and resume.exists()
@@ -93,7 +93,7 @@ def _played(
 
 def _tell(outcome: RunOutcome) -> None:
     """The shortest plan that fails alike, and the end of its trace."""
-    console = make_console()
+    console = make_markup_console()
     setup_logging(level="critical")
     kind = outcome.broken.split(" ", 2)[:2]
     acts = shrink(plan(outcome.seed), lambda acts: play(outcome.seed, acts).broken.split(" ", 2)[:2] == kind)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -165,7 +166,7 @@ def test_commands_end_in_words() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/srv/x")
 
     def broken() -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("secret")
 
     group = Commands("g")
     group.command("full")(full)
@@ -175,7 +176,14 @@ def test_commands_end_in_words() -> None:
     assert (
         done.output.strip() == "Error: /srv/x cannot be written: the disk is full. Make room and try again."
     )
-    assert isinstance(CliRunner().invoke(group, ["broken"]).exception, ZeroDivisionError)
+    done = CliRunner().invoke(group, ["broken"])
+    assert done.exit_code == 1
+    assert re.match(
+        r"Error: This is a fault of Crosslight: ZeroDivisionError at test_trouble.py:\d+\.", done.output
+    )
+    assert "secret" not in done.output, "an error's own text may hold data"
+    traced = CliRunner(env={"CROSSLIGHT_TRACE": "1"}).invoke(group, ["broken"])
+    assert isinstance(traced.exception, ZeroDivisionError)
 
 
 def test_log_lines_have_a_zone_and_the_number_of_the_clock(capsys: pytest.CaptureFixture[str]) -> None:
