@@ -128,17 +128,18 @@ async def closed_region(
     *,
     members: dict[str, Any] | None = None,
     listen: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> AsyncIterator[Closed]:
     """A registry and a node for each code; all over TLS, on this machine.
 
     Args:
         members: More of the registry's [members].
         listen: More of everybody's [listen].
+        more: Other sections of the registry's, in place of what they are here.
     """
     where = folder / "registry"
-    init_registry(
-        where, FILES, IDS, _values(free_ports(4), {"loopback": True, **(members or {})}, listen or {})
-    )
+    values = _values(free_ports(4), {"loopback": True, **(members or {})}, listen or {}) | (more or {})
+    init_registry(where, FILES, IDS, values)
     async with AsyncExitStack() as stack:
         registry = RegistryApp(where, read_registry_config(where), system_seams())
         stack.push_async_callback(registry.stop)

@@ -34,11 +34,10 @@ class Arrival:
 
     def cut(self) -> None:
         """End it, without waiting."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
         if self.cut_upper is not None:
             self.cut_upper()
-        else:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Arrivals:

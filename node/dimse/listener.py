@@ -25,7 +25,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from crosslight.standards.problem import Busy
 from node.dimse.accounts import Accounts
-from node.dimse.arrivals import SPARE, Arrivals
+from node.dimse.arrivals import Arrivals
 from node.dimse.association import Association, DimseService, by_field
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
@@ -36,6 +36,7 @@ log = get_logger("dimse")
 
 LOOK_EVERY_S = 5.0
 _REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
+_NO_LIMIT = 1 << 20
 _REJECTED_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT = 0x02, 0x03, 0x02
 
 
@@ -120,7 +121,7 @@ class DimseListener:
         config = self._config
         ae = AE(self._callers.ae_title)
         ae.maximum_pdu_size = config.max_pdu_bytes
-        ae.maximum_associations = config.max_associations + SPARE  # Arrivals bounds them, and says whose
+        ae.maximum_associations = _NO_LIMIT  # Arrivals bounds them, and knows whose they are
         ae.require_called_aet = config.require_called_ae_title
         ae.acse_timeout = config.acse_timeout_s
         ae.dimse_timeout = config.network_timeout_s
