@@ -15,6 +15,7 @@ FINDINGS = {
     *(f"M{n}" for n in range(1, 9)),
     *(f"L{n}" for n in range(2, 7)),
 } - {
+    "H7",
     "H2",
     "H1",
     "H5",
