@@ -296,11 +296,11 @@ def system(folder: Path, /, name: str, target: Path | None, revoke: bool, **aske
     from registry.members.systems import asked_grants, granted_text
 
     async def work() -> None:
-        files, found = await commands.system(folder, name, target, asked_grants(**asked), revoke=revoke)
+        files, stored = await commands.system(folder, name, target, asked_grants(**asked), revoke=revoke)
         if files is not None:
             console.print(f"Made {files.cert}, {files.key} and {files.ca}.", markup=False, soft_wrap=True)
-        why = " (by the upgrade; nobody granted it)" if found.upgrade else ""
-        console.print(f"{name} may: {granted_text(found.grants)}{why}", markup=False, soft_wrap=True)
+        why = " (by the upgrade; nobody granted it)" if stored.upgrade else ""
+        console.print(f"{name} may: {granted_text(stored.grants)}{why}", markup=False, soft_wrap=True)
 
     run(work())
 

@@ -188,7 +188,7 @@ async def issue_token(
     principal = app_principal(user, role, organisation, grants)
     async with opened(folder) as offline:
         members, seams = offline.members, offline.ground.seams
-        if member and member not in {one.code for one in members.all()}:
+        if member and member not in {known.code for known in members.all()}:
             raise Invalid("There is no such member.", todo="See crosslight-registry members.", where=member)
         members.systems.check(grants)
         tokens = AccessTokens(members.keys, offline.region, offline.config.access, seams.clock, seams.ids)

@@ -44,7 +44,7 @@ class TokenKeys:
             raise ConfigError(f"{self._path} can be read by others.", todo="chmod 600, and make a new key.")
         try:
             stored = orjson.loads(self._path.read_bytes())["keys"]
-            self._keys = [ECKey.import_key(one) for one in stored]
+            self._keys = [ECKey.import_key(jwk) for jwk in stored]
             for key in self._keys:
                 key.ensure_kid()
             usable = bool(self._keys) and all(

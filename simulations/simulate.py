@@ -104,11 +104,11 @@ def _compared(endpoints: Path, seed: int, measured: Measured, console: Console) 
     async def work() -> dict[str, float]:
         async with running(orjson.loads(endpoints.read_bytes())) as there:
             compared = await compare(there, seed, lambda text: console.print(text, style="dim", markup=False))
-        for one in compared:
+        for comparison in compared:
             console.print(
-                f"{one.question} at {one.load:.0%}, {one.rate:.0f} a second: p95"
-                f" {one.measured_p95_s * 1000:.0f} ms measured,"
-                f" {one.predicted_p95_s * 1000:.0f} ms predicted ({100 * one.error:+.0f} %)",
+                f"{comparison.question} at {comparison.load:.0%}, {comparison.rate:.0f} a second: p95"
+                f" {comparison.measured_p95_s * 1000:.0f} ms measured,"
+                f" {comparison.predicted_p95_s * 1000:.0f} ms predicted ({100 * comparison.error:+.0f} %)",
                 markup=False,
             )
         return errors(compared)

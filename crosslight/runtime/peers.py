@@ -196,7 +196,7 @@ class LivePeers:
             return
         known = self._transports.setdefault(peer, {})
         if id(transport) not in known:
-            for key in [key for key, one in known.items() if one.is_closing()]:
+            for key in [key for key, transport in known.items() if transport.is_closing()]:
                 del known[key]
             known[id(transport)] = transport
             self._wake.set()  # its certificate may be the next to end
@@ -249,10 +249,10 @@ class LivePeers:
                 transport.abort()
             else:
                 transport.close()
-        found = len(transports) + len(closers)
-        if found:
-            log.warning("connections cut", peer=peer.identity.uri, count=found, reason=error.what)
-        return found
+        count = len(transports) + len(closers)
+        if count:
+            log.warning("connections cut", peer=peer.identity.uri, count=count, reason=error.what)
+        return count
 
     async def run(self) -> None:
         """Look whenever a certificate ends, until cancelled."""

@@ -104,7 +104,7 @@ class DirectoryDocument:
         """What an outside system was granted; None of one that is none (any more), and must be refused."""
         if not self.tells_systems:
             return BEFORE_GRANTS
-        return next((one.grants for one in self.systems if one.name == system), None)
+        return next((named.grants for named in self.systems if named.name == system), None)
 
     def claims(self) -> dict[str, Any]:
         """As the claims of its JWS."""
@@ -117,7 +117,7 @@ class DirectoryDocument:
             "members": [m.plain() for m in self.members],
             "jwks": self.jwks,
             "region": region_plain(self.region),
-            "systems": [one.plain() for one in self.systems],
+            "systems": [system.plain() for system in self.systems],
             "withdrawn_tokens": sorted(self.withdrawn_tokens),
             "withdrawn_certificates": sorted(self.withdrawn_certificates),
         }

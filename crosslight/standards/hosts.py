@@ -45,11 +45,11 @@ def plain_host(text: str) -> str:
 
 def plain_hosts(texts: Iterable[str]) -> tuple[str, ...]:
     """Each of them once, as :func:`plain_host`; without those that are none."""
-    found: dict[str, None] = {}
+    hosts: dict[str, None] = {}
     for text in texts:
         with suppress(Invalid):
-            found[plain_host(text)] = None
-    return tuple(found)
+            hosts[plain_host(text)] = None
+    return tuple(hosts)
 
 
 def _address(text: str) -> Address | None:

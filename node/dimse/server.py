@@ -192,15 +192,15 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom
 
     def look(self) -> int:
         """End the associations of those whose certificates hold no longer; how many."""
-        found = 0
+        n_cut = 0
         for assoc in self.active_associations:
             try:
                 self._check(assoc.certificate, str(assoc.requestor.address))
             except CrosslightError as error:
-                found += 1
+                n_cut += 1
                 log.warning("association cut", address=str(assoc.requestor.address), reason=error.what)
                 assoc.cut()
-        return found
+        return n_cut
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that came to nothing, mostly a TLS handshake."""

@@ -123,15 +123,15 @@ class TokenExchange:
             Invalid: nobody's, or a member that nothing may be asked of now.
         """
         code, resource = form.get("audience", ""), form.get("resource", "")
-        found = [m for m in self._directory.all() if m.code == code or _is_at(m, resource)]
-        if len(found) != 1 or found[0].status != "active" or (code and found[0].code != code):
+        matching = [m for m in self._directory.all() if m.code == code or _is_at(m, resource)]
+        if len(matching) != 1 or matching[0].status != "active" or (code and matching[0].code != code):
             raise Invalid(
                 "No token is given for that.",
                 why="It is no one active member of this region.",
                 todo="Give audience=CODE, or resource= an address of /fhir/Endpoint.",
                 where=_TARGET,
             )
-        return found[0]
+        return matching[0]
 
 
 def _is_at(member: Member, resource: str) -> bool:

@@ -53,8 +53,8 @@ class _Domain:
 
     def owner(self, authority: str) -> MemberId | None:
         own = self.directory.by_id(self.member) if self.member is not None else None
-        found = own if own is not None and own.owns(authority) else self.directory.by_authority(authority)
-        return found.id if found else None
+        member = own if own is not None and own.owns(authority) else self.directory.by_authority(authority)
+        return member.id if member else None
 
     def local(self, authority: str) -> bool:
         """Whether ids of ``authority`` are records that this sender may feed."""
@@ -121,8 +121,8 @@ class PatientIntake:
         """
         region = self._region
         if any(
-            is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers)
-            for one in adt.identifiers
+            is_unread_number(identifier, region.nationals, allow_test=region.allow_test_numbers)
+            for identifier in adt.identifiers
         ):
             self.unread[principal.organisation or "-"] += 1
             log.warning("a national number that is none", code=principal.organisation)
@@ -142,8 +142,8 @@ class PatientIntake:
                 "No id is of an authority of this affinity domain.", why="ITI TF-2 3.8.4.1.3", where="PID-3.4"
             )
         for identifier in records:
-            found = await self._store.find_cx(identifier)
-            if found is not None and found.subsumed:
+            target = await self._store.find_cx(identifier)
+            if target is not None and target.subsumed:
                 raise Invalid(
                     "That id was merged away.", why="ITI TF-2 3.8.4.2: feed the surviving one.", where="PID-3"
                 )
@@ -166,9 +166,10 @@ class PatientIntake:
         known = (*self._region.nationals, self._region.authority)
         return next(
             (
-                one
-                for one in identifiers
-                if one.value and (one.authority in known or self._directory.by_authority(one.authority))
+                identifier
+                for identifier in identifiers
+                if identifier.value
+                and (identifier.authority in known or self._directory.by_authority(identifier.authority))
             ),
             None,
         )

@@ -56,10 +56,10 @@ class Alarms:
 
     async def standing(self) -> dict[MemberId, list[Alarm]]:
         """Those that nobody has seen to."""
-        found: dict[MemberId, list[Alarm]] = {}
+        by_member: dict[MemberId, list[Alarm]] = {}
         for alarm in await self._store.alarms():
-            found.setdefault(alarm.member, []).append(alarm)
-        return found
+            by_member.setdefault(alarm.member, []).append(alarm)
+        return by_member
 
     async def seen(self, member: Member) -> int:
         """Somebody has seen to a member's alarms; how many there were."""

@@ -30,7 +30,7 @@ class LiveConnections:
             return
         known = self._transports.setdefault(member, {})
         if id(transport) not in known:
-            for key in [key for key, one in known.items() if one.is_closing()]:
+            for key in [key for key, transport in known.items() if transport.is_closing()]:
                 del known[key]
             known[id(transport)] = transport
 
@@ -55,7 +55,7 @@ class LiveConnections:
 
     def cut(self, member: MemberId) -> int:
         """End all that is open for the member; how much there was."""
-        found = self.count(member)
+        count = self.count(member)
         for close in list(self._closers.pop(member, ())):
             close()
         for transport in self._transports.pop(member, {}).values():
@@ -63,6 +63,6 @@ class LiveConnections:
                 transport.abort()
             else:
                 transport.close()
-        if found:
-            log.warning("connections cut", count=found)
-        return found
+        if count:
+            log.warning("connections cut", count=count)
+        return count

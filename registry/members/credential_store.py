@@ -110,8 +110,10 @@ class CredentialStore:
                 if (identity := Identity.parse(row[0])) is not None
             ]
             ended: dict[str, set[str]] = {"token": set(), "certificate": set()}
-            for kind, one in tx.rows("SELECT kind, id FROM withdrawn_credential WHERE ends > ?", (now,)):
-                ended[kind].add(one)
+            for kind, credential_id in tx.rows(
+                "SELECT kind, id FROM withdrawn_credential WHERE ends > ?", (now,)
+            ):
+                ended[kind].add(credential_id)
             return CredentialFacts(
                 systems=dict(systems),
                 withdrawn_tokens=frozenset(ended["token"]),
@@ -220,18 +222,18 @@ class CredentialStore:
 
     # --- ending ---------------------------------------------------------------------------------------------
 
-    async def withdraw(self, kind: WithdrawnKind, one: str, ends: datetime) -> None:
+    async def withdraw(self, kind: WithdrawnKind, credential_id: str, ends: datetime) -> None:
         """End a token or a certificate before its time, everywhere."""
 
         def write(tx: Tx) -> None:
-            self._withdraw_tx(tx, kind, one, ends.isoformat())
+            self._withdraw_tx(tx, kind, credential_id, ends.isoformat())
             _changed(tx)
 
         await self._db.write("credential_withdraw", write)
 
-    def _withdraw_tx(self, tx: Tx, kind: WithdrawnKind, one: str, ends: str) -> None:
+    def _withdraw_tx(self, tx: Tx, kind: WithdrawnKind, credential_id: str, ends: str) -> None:
         sql = "INSERT INTO withdrawn_credential VALUES (?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING"
-        tx.execute(sql, (kind, one, ends, self._now()))
+        tx.execute(sql, (kind, credential_id, ends, self._now()))
 
     # --- invitations ----------------------------------------------------------------------------------------
 

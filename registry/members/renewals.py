@@ -71,9 +71,9 @@ class Renewals:
             return False
         self._looked_s = now_s
         old = await self._store.superseded(self._clock.now() - timedelta(seconds=grace_s))
-        for one in old:
-            await self._credentials.withdraw("certificate", one.serial, one.expires)
-            log.info("certificate superseded", identity=one.identity, serial=one.serial)
+        for certificate in old:
+            await self._credentials.withdraw("certificate", certificate.serial, certificate.expires)
+            log.info("certificate superseded", identity=certificate.identity, serial=certificate.serial)
         return bool(old)
 
     async def check(self, peer: PeerCertificate, member: Member) -> None:
@@ -105,6 +105,6 @@ class Renewals:
     async def withdraw_all(self, member: Member) -> int:
         """Withdraw all that a member was given so far; how many."""
         every = await self._store.of_member(member.id)
-        for one in every:
-            await self._credentials.withdraw("certificate", one.serial, one.expires)
+        for certificate in every:
+            await self._credentials.withdraw("certificate", certificate.serial, certificate.expires)
         return len(every)

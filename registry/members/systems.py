@@ -146,10 +146,10 @@ class OutsideSystems:
             async with self._acts.act(by, "grant", f"system/{name}", grants=granted_text(grants)):
                 await self._members.store.credentials.set_grants(name, grants)
             await self._members.refresh()
-        found = self._members.system(name)
-        if found is None:
+        system = self._members.system(name)
+        if system is None:
             raise NotFound(f"There is no system {name}.")
-        return found
+        return system
 
     async def issue(
         self,

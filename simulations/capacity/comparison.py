@@ -153,4 +153,6 @@ async def _at(name: str, ask: Asker, service: WorkTime, load: float, seed: int) 
 
 def errors(compared: Sequence[Compared]) -> dict[str, float]:
     """As kept beside the service times: by question and load."""
-    return {f"{one.question} at {one.load:.0%} load": one.error for one in compared}
+    return {
+        f"{comparison.question} at {comparison.load:.0%} load": comparison.error for comparison in compared
+    }

@@ -93,9 +93,9 @@ def check_archives(record: RunRecord, archives: Mapping[str, Path]) -> None:
     Raises:
         BrokenError: if it does not hold.
     """
-    held = {code: instances(folder / "node.db") for code, folder in archives.items()}
+    sops_at = {code: instances(folder / "node.db") for code, folder in archives.items()}
     for image, (code, _) in sorted(record.acknowledged.items()):
-        if image.sop_uid not in held[code]:
+        if image.sop_uid not in sops_at[code]:
             raise BrokenError(f"{code} acknowledged {image.sop_uid} and does not hold it")
 
 
@@ -106,7 +106,7 @@ def instances(path: Path) -> set[str]:
 
 
 def check_index(
-    record: RunRecord, person: int, bundle: Mapping[str, Any], held: Mapping[str, set[str]]
+    record: RunRecord, person: int, bundle: Mapping[str, Any], sops_at: Mapping[str, set[str]]
 ) -> None:
     """When all is mended and quiet: the index says of a person what archives hold, and that it is complete.
 
@@ -128,7 +128,7 @@ def check_index(
     }
     counts: dict[str, int] = defaultdict(int)
     persons = {image.study_uid: image.person for image in {*record.acknowledged, *record.perhaps}}
-    for sops in held.values():
+    for sops in sops_at.values():
         for sop_uid in sops:
             study_uid = sop_uid.rsplit(".", 2)[0]
             if sop_uid.startswith(ROOT) and persons.get(study_uid) == person:

@@ -54,22 +54,22 @@ def plan(seed: int, *, work: int = 30, faults: int = 6) -> list[PlannedAct]:
 
 
 def _work(dice: random.Random, count: int) -> list[PlannedAct]:
-    held: dict[int, tuple[str, int, int]] = {}  # study -> node, person, images
+    studies: dict[int, tuple[str, int, int]] = {}  # study -> node, person, images
     acts = []
     for n in range(count):
         at_s = LENGTH_S * (n + dice.random()) / count
-        if not held or dice.random() < 0.5:
-            if held and dice.random() < 0.5:
-                study = dice.choice(sorted(held))
-                code, person, images = held[study]
+        if not studies or dice.random() < 0.5:
+            if studies and dice.random() < 0.5:
+                study = dice.choice(sorted(studies))
+                code, person, images = studies[study]
             else:
-                study, code = len(held) + 1, dice.choice(CODES)
+                study, code = len(studies) + 1, dice.choice(CODES)
                 person, images = dice.randrange(len(NUMBERS)), 0
-            held[study] = (code, person, images + 1)
+            studies[study] = (code, person, images + 1)
             acts.append(PlannedAct(at_s, "store", code, Image(person, study, images + 1)))
         else:
-            study = dice.choice(sorted(held))
-            code, person, images = held[study]
+            study = dice.choice(sorted(studies))
+            code, person, images = studies[study]
             acts.append(
                 PlannedAct(at_s, dice.choice(("find", "find", "open")), code, Image(person, study, images))
             )

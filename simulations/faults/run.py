@@ -273,12 +273,12 @@ class Run:
             ) from None
         folders = {code: self._folder / code for code in CODES}
         invariants.check_archives(self.record, folders)
-        held = {code: invariants.instances(folder / "node.db") for code, folder in folders.items()}
+        sops_at = {code: invariants.instances(folder / "node.db") for code, folder in folders.items()}
         for person in range(len(NUMBERS)):
             bundle = await self._bundle(person)
             if bundle is None:
                 raise BrokenError("all is mended, and the registry does not answer")
-            invariants.check_index(self.record, person, bundle, held)
+            invariants.check_index(self.record, person, bundle, sops_at)
 
     async def _at_rest(self) -> bool:
         if not await self._linked():

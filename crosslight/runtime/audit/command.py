@@ -106,12 +106,12 @@ def before_day(day: str) -> str:
     return start
 
 
-def say_expired(found: Expired, console: Console, *, dry_run: bool) -> None:
+def say_expired(expired: Expired, console: Console, *, dry_run: bool) -> None:
     """What an expiry removed, or would."""
-    when = f", from {found.oldest} to {found.newest}" if found.acts else ""
+    when = f", from {expired.oldest} to {expired.newest}" if expired.acts else ""
     verb = "would be removed" if dry_run else "removed"
     console.print(
-        f"{counted(found.acts, 'act')} {verb}{when}. SHA-256 of their rows: {found.digest}",
+        f"{counted(expired.acts, 'act')} {verb}{when}. SHA-256 of their rows: {expired.digest}",
         markup=False,
         highlight=False,
         soft_wrap=True,

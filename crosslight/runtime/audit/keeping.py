@@ -88,16 +88,18 @@ class Keeping:
         """
         if before > instant(self._clock.now()):
             raise Invalid("That day is not over yet.", todo="Name one that the retention schedule allows.")
-        found = await self.look(before)
-        said = {"before": before, "from": found.oldest, "to": found.newest, "digest": found.digest}
-        about = About(query=said | {"acts": found.acts})
+        expired = await self.look(before)
+        said = {"before": before, "from": expired.oldest, "to": expired.newest, "digest": expired.digest}
+        about = About(query=said | {"acts": expired.acts})
         async with self._audit.act(by, "admin", "expire", about, decision=AT_THE_MACHINE) as act:
-            await self._db.write("audit_expiry", partial(_expires, before, found, instant(self._clock.now())))
+            await self._db.write(
+                "audit_expiry", partial(_expires, before, expired, instant(self._clock.now()))
+            )
             removed = 0
             while count := await self._db.write("audit_expire", partial(_remove, before)):
                 removed += count
-            act.done(acts=found.acts, rows=removed)
-        return found
+            act.done(acts=expired.acts, rows=removed)
+        return expired
 
 
 def _older(before: str, after: int, tx: Tx) -> list[Row]:
@@ -107,10 +109,10 @@ def _older(before: str, after: int, tx: Tx) -> list[Row]:
     )
 
 
-def _expires(before: str, found: Expired, at: str, tx: Tx) -> None:
+def _expires(before: str, expired: Expired, at: str, tx: Tx) -> None:
     tx.execute(
         "INSERT INTO audit_expiry (at, before, acts, oldest, newest, digest) VALUES (?, ?, ?, ?, ?, ?)",
-        (at, before, found.acts, found.oldest, found.newest, found.digest),
+        (at, before, expired.acts, expired.oldest, expired.newest, expired.digest),
     )
 
 

@@ -67,11 +67,11 @@ class Confinement:
         return self.files and self.network and self.programs and self.processes
 
     def __str__(self) -> str:
-        held = [name for name in ("files", "network", "programs", "processes") if getattr(self, name)]
+        denied = [name for name in ("files", "network", "programs", "processes") if getattr(self, name)]
         walls = [name for name, there in (("seccomp", self.seccomp), ("Landlock", self.landlock)) if there]
         if self.whole:
             return f"confined by {' and '.join(walls)}"
-        kept = f"; kept from {', '.join(held)} by {' and '.join(walls)}" if held and walls else ""
+        kept = f"; kept from {', '.join(denied)} by {' and '.join(walls)}" if denied and walls else ""
         return f"not confined: needs seccomp in the kernel, and libseccomp2{kept}"
 
 

@@ -128,9 +128,9 @@ class _TaskUnpickler(pickle.Unpickler):
 class _AnswerUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """A value of the standards', an error of ours, a date; nothing else has a name here."""
-        found = getattr(import_module(module), name, None) if _plain(module, name) else None
-        if isinstance(found, type) and found.__module__ == module and _is_value(found):
-            return found
+        named = getattr(import_module(module), name, None) if _plain(module, name) else None
+        if isinstance(named, type) and named.__module__ == module and _is_value(named):
+            return named
         raise pickle.UnpicklingError(f"{module}.{name} is no value")
 
 
@@ -138,12 +138,12 @@ def _plain(module: str, name: str) -> bool:
     return name.isidentifier() and (module == "datetime" or module.startswith(_VALUES))
 
 
-def _is_value(found: type) -> bool:
+def _is_value(kind: type) -> bool:
     return (
-        found in _TIMES
-        or is_dataclass(found)
-        or issubclass(found, CrosslightError | enum.Enum)
-        or (issubclass(found, tuple) and hasattr(found, "_fields"))
+        kind in _TIMES
+        or is_dataclass(kind)
+        or issubclass(kind, CrosslightError | enum.Enum)
+        or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
     )
 
 
@@ -190,9 +190,9 @@ def next_task(sock: socket.socket) -> tuple[Callable[..., Any], tuple[Any, ...],
         head += data
         for level, kind, numbers in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                got = array.array("i")
-                got.frombytes(numbers[: len(numbers) - len(numbers) % got.itemsize])
-                descriptors += got
+                batch = array.array("i")
+                batch.frombytes(numbers[: len(numbers) - len(numbers) % batch.itemsize])
+                descriptors += batch
     _, length = HEADER.unpack(head)
     body = bytearray(length)
     view = memoryview(body)

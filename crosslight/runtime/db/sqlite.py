@@ -125,8 +125,8 @@ class _SqliteTx:
         return self._pages([table]), self._pages(indexes)
 
     def has_table(self, name: str) -> bool:
-        found = self.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
-        return found is not None
+        row = self.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
+        return row is not None
 
     def role(self) -> str:
         """A file knows nobody: its modes do."""
