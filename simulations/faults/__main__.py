@@ -48,12 +48,12 @@ def _seeds(text: str) -> range:
 def main(seeds: str, minutes: float | None, resume: Path | None, jobs: int) -> None:
     """Play SEEDS (1-50) of a region with faults, and end with status 1 where something did not hold."""
     console, begun = make_markup_console(), time.monotonic()
-    held = (
+    passed = (
         {int(line) for line in resume.read_text().split()}
         if resume is not None and resume.exists()
         else set()
     )
-    todo = [seed for seed in _seeds(seeds) if seed not in held]
+    todo = [seed for seed in _seeds(seeds) if seed not in passed]
     failed: list[RunOutcome] = []
     played, virtual = 0, 0.0
     with Progress(console=console) as progress, ProcessPoolExecutor(jobs) as pool:
