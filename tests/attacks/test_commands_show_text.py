@@ -177,6 +177,7 @@ def test_every_command_of_a_registry(tmp_path: Path) -> None:
         "members": [[]],
         "suspend": [["RTK", "--reason", HOSTILE], [HOSTILE]],
         "readmit": [["RTK"], [HOSTILE]],
+        "alarm-seen": [["RTK"], [HOSTILE]],
         "identity list": [["--all"]],
         "identity show": [[handle], [HOSTILE]],
         "identity decide": [[handle, "--another", "--reason", HOSTILE], [HOSTILE, "--same", "--reason", "x"]],
