@@ -61,7 +61,6 @@ def save(folder: Path, datasets: Sequence[Dataset]) -> Path:
     return folder
 
 
-@dataclass
 class OnDemand(dict[str, str]):
     """Tokens by role, each asked for when it is first wanted."""
 
@@ -74,6 +73,7 @@ class OnDemand(dict[str, str]):
         return self[role]
 
 
+@dataclass
 class Hand:
     """What two people have made. Folders may be replaced: a restored side lies in a new one."""
 

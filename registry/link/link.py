@@ -32,7 +32,7 @@ from registry.link.callers import REFUSALS, Callers, refusal_of
 from registry.link.ends import LinkEnd, second_holder
 from registry.link.epochs import NodeSays, RegistrySays, decide
 from registry.members.join import issue_member
-from registry.members.model import IndexFacts
+from registry.members.model import IndexFacts, Member
 from registry.members.presence import Report
 from registry.members.service import MemberService
 from registry.members.store import MemberRow
@@ -197,6 +197,25 @@ class _Link:
         if status is not grpc.StatusCode.OK:
             await self._context.abort(status, why)
 
+    async def _alone(self, member: Member) -> None:
+        """Whether no other link of the member lives: no new epoch is granted beside one.
+
+        Two holders of a key who take the link from each other would use up the epochs (D10).
+
+        Raises:
+            Conflict: if one does.
+        """
+        older = self._links.get(self._member)
+        if older is None or not self._members.presence(self._member).reachable:
+            return
+        why = second_holder(older.far, self.far) or f"from {self.far.address or '?'}, twice"
+        await self._members.alarms.sound(member, "two-holders", why)
+        raise Conflict(
+            "Another node that has this member's key is linked.",
+            why="A node with another memory is let in when the other one's link has ended.",
+            todo="If it is yours, stop it; else tell the region's operator at once.",
+        )
+
     async def _take_over(self) -> int:
         """Be the member's link from now on, in place of an older one; the token for its presence.
 
@@ -236,6 +255,8 @@ class _Link:
             epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id
         )
         decision = decide(node, known)
+        if decision.epoch > row.member.epoch:
+            await self._alone(row.member)
         self._software = "".join(char for char in hello.software[:40] if char.isprintable())
         endpoints = self._claimed(row, hello.endpoints)
         await self._members.store.hello(

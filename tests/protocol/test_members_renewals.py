@@ -133,18 +133,22 @@ async def test_renewals_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_two_live_links_of_one_key_are_an_alarm(tmp_path: Path) -> None:
+    """The link that stands goes on standing: two who took it from each other would use up the epochs."""
     async with member(tmp_path) as (r, state, thief):
         async with linked(TestNode(state)) as node:
-            number = r.members.active("RTK").id
+            number, rogue = r.members.active("RTK").id, TestNode(thief, state_id="state-9")
             await until(lambda: r.members.presence(number).reachable)
-            async with linked(TestNode(thief, state_id="state-9")):
-                alarm = await alarm_of(r, "RTK")
-                assert alarm.kind == "two-holders"
-                assert "127.0.0.1, with another database" in alarm.detail
-                await until(lambda: r.members.alarms.sounded["RTK", "two-holders"] > 3)
-            await until(lambda: node.link.status.connected)
-            (alarm,) = (await alarms(r, "RTK")).values()
-            assert alarm.times == 1, "kept once a minute, however often they take it from each other"
+            since = node.link.status.since
+            rogue.link.start()
+            alarm = await alarm_of(r, "RTK")
+            assert alarm.kind == "two-holders"
+            assert "127.0.0.1, with another database" in alarm.detail
+            await until(lambda: r.members.alarms.sounded["RTK", "two-holders"] > 3)
+            assert "Another node" in rogue.link.status.refused
+            assert (node.link.status.connected, node.link.status.since) == (True, since)
+            assert r.members.active("RTK").epoch == 1
+            await rogue.link.stop()
+            assert (await alarm_of(r, "RTK")).times == 1, "kept once a minute, however often it tries"
             acts = [act for act in await r.audit.search() if act.query.get("alarm") == "two-holders"]
             assert [act.who.subject for act in acts] == ["registry"]
             table = members_table(r.members, alarms=await r.members.alarms.standing())
@@ -152,6 +156,20 @@ async def test_two_live_links_of_one_key_are_an_alarm(tmp_path: Path) -> None:
             assert "ALARM: two holders of its key are linked at once" in told
             assert await r.members.alarms_seen("RTK") == 1
             assert await alarms(r, "RTK") == {}
+
+
+async def test_who_has_the_nodes_memory_too_takes_the_link_and_is_an_alarm(tmp_path: Path) -> None:
+    """The registry cannot tell it from the node: from the same address it is none."""
+    async with member(tmp_path) as (r, state, thief):
+        async with linked(TestNode(state)) as node:
+            await until(lambda: r.members.presence(r.members.active("RTK").id).reachable)
+            (live,) = r.servicer._links.values()
+            live.far = LinkEnd("10.0.0.1", live.far.state_id)
+            twin = TestNode(thief)
+            twin.facts = replace(node.facts, epoch=1)
+            async with linked(twin):
+                alarm = await alarm_of(r, "RTK")
+            assert (alarm.kind, alarm.detail) == ("two-holders", "from 127.0.0.1 beside 10.0.0.1")
 
 
 async def test_a_node_that_restarts_or_renews_is_no_second_holder(tmp_path: Path) -> None:
