@@ -20,6 +20,7 @@ from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError, OurError
 from registry.access.store import AccessStore
+from registry.ask.permit_store import PermitStore
 from registry.commands import migrate_audit, opened
 from registry.config import FILE, RegistryConfig, read_config
 from registry.index.store import IndexStore
@@ -121,6 +122,9 @@ async def _filled(source: Path, folder: Path, seams: Seams) -> str:
             access = AccessStore(offline.db, seams.clock, seams.ids)
             await access.open()
             await access.end_all()
+            permits = PermitStore(offline.db)
+            await permits.open()
+            await permits.end_openings()
             await offline.members.store.end_invitations()
             index = IndexStore(offline.db, offline.members, seams.clock, seams.ids)
             await index.open()

@@ -46,6 +46,7 @@ class Health:
             **self._parts.ground.refusals.health(),
             "audit": "ok" if self._parts.audit_protected else "not protected: this service could change it",
             **(outside.health() if (outside := self._parts.ground.people_certificate) is not None else {}),
+            **waists.ask.permits.health(),
         }
 
     async def _databases_answer(self) -> bool:
@@ -66,6 +67,7 @@ class Health:
             *self._of_members(),
             *self._parts.ground.refusals.gauges(),
             *(outside.gauges() if (outside := self._parts.ground.people_certificate) is not None else ()),
+            *self._parts.waists.ask.permits.gauges(),
             Gauge(
                 "crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting
             ),

@@ -35,6 +35,8 @@ from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.values import ValueSets, type_code
 from registry.access.access import Access
 from registry.ask.ask import Ask
+from registry.ask.permit_store import PermitStore
+from registry.ask.permits import Permits
 from registry.config import RegistryConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.enrich.completion import Completion
@@ -103,6 +105,7 @@ class Waists:
         """Create or upgrade the tables; read what every process shares."""
         await self.identity.open()
         await self.index.open()
+        await self.ask.permits.open()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +191,8 @@ def make_waists(ground: Ground, directory: Directory) -> Waists:
         db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved
     )
     changed: Subscribers[Sequence[Change]] = Subscribers()
-    ask = Ask(db, index, identity, directory, ground.audit, clock, region, ground.config.ask)
+    permits = Permits(PermitStore(db), ground.config.ask, clock)
+    ask = Ask(db, index, identity, directory, ground.audit, clock, region, permits)
     follower = Follower(index.changes, clock, ground.config.changes, identity.person_keys_tx)
     follower.tell(ask.glances.changed, ask.glances.forget)
     changed.add(lambda changes: follower.wake())

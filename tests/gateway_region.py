@@ -42,7 +42,10 @@ from registry.members.model import Member
 from registry.reach.members import Reach
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
-CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RYR")
+#: Who may also ask for whoever there is.
+CLINICIAN = Principal(
+    subject="dr.who", name="Dr Who", roles=frozenset({"clinician", "exporter"}), organisation="RYR"
+)
 
 
 ASKING = "X-Asking"

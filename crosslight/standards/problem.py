@@ -26,6 +26,7 @@
         BadGateway                another system's answer to us is none that can be used
         Unavailable               a peer or a part of us cannot answer now
           Busy                    too many ask at once
+            OverRate              and whoever asks has asked as often as it may for now
             OverShare             and whoever asks has all of its own share
           MemberFailed            the member that holds it answered with a failure
           MemberUnreachable       the member that holds it cannot be reached
@@ -299,6 +300,13 @@ class Busy(Unavailable):
     retry_after_s = 5
     fhir_code = "throttled"
     xds_code = "XDSRegistryBusy"
+
+
+class OverRate(Busy):
+    """One caller has asked as often as they may for now (RFC 6585 4)."""
+
+    http_status = 429
+    retry_after_s = 600
 
 
 class OverShare(Busy):

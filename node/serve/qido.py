@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from crosslight.runtime.caching import tag_of, validated
 from crosslight.runtime.compression import compress
+from crosslight.standards.access import Action
 from crosslight.standards.dicom.web import accept, json
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.dicom.web.qido_attributes import Level
@@ -55,7 +56,7 @@ def json_response(request: web.Request, body: bytes, media: str, headers: CIMult
 
 
 async def search(serve: ServeContext, request: web.Request, level: Level) -> web.Response:
-    """Answer a search of studies, series or instances.
+    """Answer a search of studies, series or instances; one that names nobody is the action ``export``.
 
     An empty result is 200 with ``[]``: viewers that parse every answer choke on 204.
     """
@@ -65,8 +66,9 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
     query = QidoQuery.parse(level, params, max_results=serve.config.max_search_results)
     query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
     asked, named = dict(params), query.equal_to("StudyInstanceUID") or ()
+    action: Action = "search" if query.names_somebody else "export"
     async with serve.release.act(
-        request, "search", named, "dicomweb", query={"level": level, **asked}, deferred=True
+        request, action, named, "dicomweb", query={"level": level, **asked}, deferred=True
     ) as act:
         rows = await serve.holdings.search(level, query.one_more())
         more = len(rows) > query.limit

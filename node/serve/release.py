@@ -23,6 +23,7 @@ from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.shares import Shares, share_of
 from crosslight.standards.access import Action, Decision, Face, Principal, decide, not_granted
+from crosslight.standards.asking import export_refused
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, Unavailable
 
@@ -50,7 +51,7 @@ Policy = Callable[[Principal, Face, Action, Sequence[str]], Decision]
 PatientsOf = Callable[[str], Awaitable[Sequence[Identifier]]]
 
 _REGIONAL = frozenset({"access", "release", "certificate"})  # credentials that the region has issued
-_OUT = frozenset({"search", "read", "retrieve"})  # actions by which something leaves
+_OUT = frozenset({"search", "read", "export", "retrieve"})  # actions by which something leaves
 
 
 def no_policy(principal: Principal, face: Face, action: Action, studies: Sequence[str]) -> Decision:
@@ -235,4 +236,6 @@ class Release:
             decision = Decision(own.permit, rule)
         if decision.permit:
             return decision, None
+        if action == "export":
+            return decision, export_refused(face)
         return decision, Forbidden("This is not allowed here.", why=decision.rule)

@@ -20,14 +20,14 @@ from crosslight.runtime.shares import Shares, share_of
 from crosslight.standards.access import Action, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.national import national_number
-from crosslight.standards.problem import Forbidden
+from crosslight.standards.problem import CrosslightError, Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering
-from registry.ask.config import AskConfig
 from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
 from registry.ask.own_entries import as_member, of_member
-from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
+from registry.ask.permits import Permits
+from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question, is_export
 from registry.ask.results import QuestionResult
 from registry.identity.model import PatientSelector, Person
 from registry.identity.store import IdentityStore
@@ -36,6 +36,7 @@ from registry.members.model import Directory
 
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
 REFUSED = "You may not ask this here."
+_ABOUT_SOMEBODY = frozenset({"search", "read"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Ask:
         audit: Where every act is noted before its answer is handed over.
         clock: Time.
         region: Whose numbers count.
-        config: How many questions at a time.
+        permits: What is asked beyond the table of roles, and how many questions at a time.
     """
 
     def __init__(
@@ -68,11 +69,10 @@ class Ask:
         audit: AuditLog,
         clock: Clock,
         region: Region,
-        config: AskConfig | None = None,
+        permits: Permits,
     ) -> None:
-        config = config or AskConfig()
-        self.near = Shares("questions", config.near())
-        self.wide = Shares("questions that name nobody", config.wide())
+        self.near = Shares("questions", permits.config.near())
+        self.wide = Shares("questions that name nobody", permits.config.wide())
         self._db = db
         self._index = index
         self._identity = identity
@@ -80,6 +80,7 @@ class Ask:
         self._audit = audit
         self._clock = clock
         self.region = region
+        self.permits = permits
         self.glances = Glances(clock)
 
     @asynccontextmanager
@@ -88,13 +89,21 @@ class Ask:
     ) -> AsyncIterator[Answer]:
         """Answer ``question``; its act is audited before the answer is handed over, its outcome at exit.
 
+        A search or a reading that names nobody is the action ``export``, whatever the face calls it.
+
         Raises:
             Forbidden: policy says no (audited).
+            OverRate: an export too many in this hour (audited).
             Invalid: a selector that names nobody, a cursor that is none of ours.
             OverShare, Busy: there was no turn in time (nothing was asked, nothing is audited).
         """
+        exports = action in _ABOUT_SOMEBODY and is_export(question)
+        action = "export" if exports else action
         principal = caller.principal
+        refusal: CrosslightError | str = REFUSED
         decision = as_member(principal, question, decide(principal, face, action))
+        if exports:
+            decision, refusal = await self.permits.export(caller, face, decision)
         asked = {type(question).__name__: _plain(asdict(question))}
         result, about = QuestionResult(), About(query=asked)
         if decision.permit:
@@ -102,7 +111,7 @@ class Ask:
             lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
             async with lane.turn(share_of(caller)):
                 result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
-        asking = self._audit.act(caller, face, action, about, decision=decision, refusal=REFUSED, lazy=True)
+        asking = self._audit.act(caller, face, action, about, decision=decision, refusal=refusal, lazy=True)
         async with asking as act:
             answer = self._answer(question, result, caller.correlation)
             yield answer

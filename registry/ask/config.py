@@ -12,7 +12,7 @@ WAITING = 256  # questions of one caller that wait at most; of all, eight times 
 
 @dataclass(frozen=True, slots=True)
 class AskConfig:
-    """``[ask]``: how many questions are answered at a time, and how many of one caller."""
+    """``[ask]``: how many questions are answered at a time, and what is beyond the table of roles."""
 
     questions: int = setting(16, "Most questions that the index is read for at a time.", low=1, high=1024)
     questions_per_caller: int = setting(
@@ -24,6 +24,26 @@ class AskConfig:
     populations_per_caller: int = setting(1, "Of these, most of one caller.", low=1, high=64)
     turn_timeout_s: float = setting(
         20.0, "Wait for a turn; then the answer is that it is busy.", low=0.1, high=300
+    )
+
+    exports_per_hour: int = setting(
+        600,
+        "Questions that name nobody, or very many, which one caller may ask in an hour; each is a page.",
+        low=1,
+        high=1_000_000,
+    )
+    export_refusals: int = setting(
+        10,
+        "Such questions of one caller that may not ask them, in an hour, from which on it is an alarm.",
+        low=1,
+    )
+    export_alarm_minutes: int = setting(60, "How long an alarm is said.", low=1, high=1440)
+    disputed_minutes: int = setting(
+        60,
+        "How long a study of disputed identity may be opened by its own name, by whom it was shown to under"
+        " its holder's own number.",
+        low=1,
+        high=720,
     )
 
     def near(self) -> ShareLimits:

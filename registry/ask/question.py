@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from crosslight.standards.asking import MANY_NUMBERS
 from crosslight.standards.ids import Identifier
 from registry.ask.coverage import Coverage
 from registry.ask.naming import Naming
@@ -98,6 +99,23 @@ class DirectoryQuestion:
 
 
 Question = ByPatient | ByObject | ByPopulation | Patients | DirectoryQuestion
+
+
+def is_export(question: Question) -> bool:
+    """Whether it names nobody, or very many: the one definition (ADR 0037).
+
+    A person by number or by name with date of birth, a study, a document or an accession number is somebody.
+    """
+    match question:
+        case ByPopulation(filter=narrowed):
+            named = {number.value for number in narrowed.accessions}
+            return not (narrowed.study_uids or named) or len(named) > MANY_NUMBERS
+        case ByObject(accessions=accessions):
+            return len({number.value for number in accessions}) > MANY_NUMBERS
+        case ByPatient(patient=patient) | Patients(patient=patient):
+            return len({number.value for number in patient.identifiers}) > MANY_NUMBERS
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

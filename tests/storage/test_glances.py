@@ -34,7 +34,16 @@ class Pages:
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.fresh = Ask(room.db, room.index, room.identity, room.directory, room.audit, room.clock, REGION)
+        self.fresh = Ask(
+            room.db,
+            room.index,
+            room.identity,
+            room.directory,
+            room.audit,
+            room.clock,
+            REGION,
+            room.ask.permits,
+        )
         self.follower = Follower(
             room.index.changes, room.clock, ChangesConfig(), room.identity.person_keys_tx
         )

@@ -40,6 +40,9 @@ from crosslight.standards.problem import Invalid, TooLarge
 
 _BEGINS = frozenset({"StudyDate", "StudyTime"})
 
+#: Keys of which one, given whole, names a patient or an object.
+_NAMES_SOMEBODY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber")
+
 MAX_PARAMETERS = 64
 MAX_VALUES = 1000
 MAX_VALUE_CHARS = 16384
@@ -163,6 +166,15 @@ class QidoQuery:
         if match is None or match.kind not in ("single", "list") or match.vr not in ("UI", "SH", "LO", "CS"):
             return None
         return match.values
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether it is about a patient or an object that it names whole; else about whoever there is."""
+        name, birth = self.of("PatientName"), self.of("PatientBirthDate")
+        if name is not None and birth is not None and birth.kind == "single":
+            return name.values[0].strip("*?^= ") != ""
+        whole = (self.of(keyword) for keyword in _NAMES_SOMEBODY)
+        return any(match is not None and match.kind in ("single", "list") for match in whole)
 
     def interval(self, keyword: str) -> tuple[str, str] | None:
         """The inclusive text bounds on a DA attribute ('' = open), or None."""
