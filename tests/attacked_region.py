@@ -106,5 +106,5 @@ async def attacked(folder: Path) -> AsyncIterator[Attacked]:
     async with whole_region(folder, {"RTK": "grpc", "RXC": "grpc"}, secured=True) as region:
         for code, study in (("RTK", STUDY), ("RXC", OTHERS)):
             await region.homes[code].add([ct(study, f"{study}.1", f"{study}.1.1")])
-        files = await region.registry.members.issue_system("app-server", folder / "system")
+        files = await region.registry.members.systems.issue("app-server", folder / "system", APP.grants)
         yield Attacked(region, (files.cert, files.key))

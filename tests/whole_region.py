@@ -215,7 +215,7 @@ def _registry_values(
             "open": open_mode,
         },
         "database": {"url": database} if database else {},
-        "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5},
+        "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5, "loopback": not open_mode},
         "enrich": {"scan_s": 0.3, "retry_first_s": 0.05, "retry_max_s": 0.3, "timeout_s": 10.0},
     }
 

@@ -56,5 +56,6 @@ async def test_a_question_beyond_the_share_is_refused_and_audited(database: Db) 
         await room.asked(question)
     with pytest.raises(OverRate):
         await room.asked(question)
+    await room.audit.settle()
     act = (await room.audit.search())[0]
     assert (act.action, act.decision, act.rule) == ("export", "deny", "more than 3 exports in an hour")
