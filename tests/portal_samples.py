@@ -311,9 +311,9 @@ def picture(uid: str, side: int = 512, window: str = "") -> bytes:
     return out.getvalue()
 
 
-def refusal(status: int, what: str, where: str = "", holder: str = "") -> web.Response:
+def refusal(status: int, what: str, where: str = "", holder: str = "", kind: str = "") -> web.Response:
     """An answer as the region's DICOMweb root gives it where it has no picture."""
-    body = {"type": "about:blank", "title": what, "status": status, "where": where}
+    body = {"type": "about:blank", "title": what, "status": status, "where": where, "kind": kind}
     headers = {"Crosslight-Holder": holder} if holder else {}
     return web.json_response(body, status=status, headers=headers, content_type="application/problem+json")
 

@@ -82,10 +82,11 @@ class FairQueue:
     Args:
         limits: Its bounds; ``patience_s`` is not looked at.
         name: What is shared, for errors: *retrieves from RTK*.
+        where: Of those errors.
     """
 
-    def __init__(self, limits: ShareLimits, name: str) -> None:
-        self.limits, self.name = limits, name
+    def __init__(self, limits: ShareLimits, name: str, where: str = "") -> None:
+        self.limits, self.name, self._where = limits, name, where
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, deque[Turn]] = {}
         self._served: dict[str, int] = {}  # of each key that is there: the number of its last grant
@@ -121,7 +122,7 @@ class FairQueue:
             self._grant(turn)
             return turn
         if len(mine) >= limits.waiting_each:
-            raise over_share(self.name, limits.each)
+            raise over_share(self.name, limits.each, self._where)
         if self._waits >= limits.waiting:
             longest = max(self._waiting, key=lambda waits: len(self._waiting[waits]), default="")
             if len(self._waiting.get(longest, ())) <= len(mine) + 1:
@@ -150,7 +151,9 @@ class FairQueue:
     def refusal(self, turn: Turn) -> Busy:
         """Why a turn was not granted: its own key has too much, or there is too much in all."""
         own = turn.dropped or not self._has_share(turn)
-        return over_share(self.name, self.limits.each) if own else busy(self.name)
+        if own:
+            return over_share(self.name, self.limits.each, self._where)
+        return busy(self.name, self._where)
 
     def _has_share(self, turn: Turn) -> bool:
         return self._running[turn.key] + turn.weight <= self.limits.each
@@ -203,10 +206,11 @@ class Shares:
     Args:
         name: What is shared, for errors: *retrieves from RTK*.
         limits: Its bounds.
+        where: Of those errors: a member's code.
     """
 
-    def __init__(self, name: str, limits: ShareLimits) -> None:
-        self.queue = FairQueue(limits, name)
+    def __init__(self, name: str, limits: ShareLimits, where: str = "") -> None:
+        self.queue = FairQueue(limits, name, where)
 
     @asynccontextmanager
     async def turn(self, key: str, weight: int = 1) -> AsyncIterator[None]:
@@ -312,19 +316,21 @@ class Places:
         return True
 
 
-def busy(name: str) -> Busy:
+def busy(name: str, where: str = "") -> Busy:
     """All of it is in use, and whoever asks has not taken more than others."""
     return Busy(
         f"Too many {name} at once: this is busy.",
         why="All that there is room for are in use.",
         todo="Try again.",
+        where=where,
     )
 
 
-def over_share(name: str, each: int) -> OverShare:
+def over_share(name: str, each: int, where: str = "") -> OverShare:
     """Whoever asks has taken its share."""
     return OverShare(
         f"Too many {name} of one caller at once: this is busy with yours.",
         why=f"One caller has {each} at a time.",
         todo="Let some end, then try again.",
+        where=where,
     )

@@ -47,6 +47,6 @@ class MemberLanes:
         """The turns at one member."""
         code, shares = self._lanes.get(member.id, ("", None))
         if shares is None or code != member.code:
-            shares = Shares(f"retrieves from {member.name} ({member.code})", self._limits)
+            shares = Shares(f"retrieves from {member.name} ({member.code})", self._limits, member.code)
             self._lanes[member.id] = (member.code, shares)
         return shares

@@ -513,6 +513,8 @@ FAILURES = [
         f"{TRUST} does not answer.",
         True,
     ),
+    (samples.refusal(429, "Too many.", where="RTK", kind="OverShare"), f"{TRUST} is busy.", True),
+    (samples.refusal(503, "Too many.", kind="Busy"), "This service is busy. Trying again by itself.", True),
     (samples.refusal(503, "Full."), "This service does not answer. Trying again by itself.", True),
 ]
 

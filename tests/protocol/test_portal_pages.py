@@ -17,6 +17,7 @@ from foreign_region import manifest
 from page_region import PageRegion, page_region
 from registry_samples import nhs
 
+from crosslight.runtime.shares import ShareLimits, Shares
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 
@@ -555,3 +556,26 @@ async def test_paper_says_when_and_by_whom(clients: Clients, shared: PageRegion)
         said = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", printed.group(1)))
         assert "Imaging network. List read 22-Nov-2026 03:12 by Dr Ada Person, RA2." in said
         assert "state as of 03:12" in said
+
+
+async def test_where_it_is_busy_the_page_says_so_and_tries_again(
+    clients: Clients, shared: PageRegion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await browse(clients, shared)
+    address, _ = await find(client)
+    one_at_a_time = Shares("questions", ShareLimits(total=1, each=1, waiting=0))
+    monkeypatch.setattr(shared.room.ask, "near", one_at_a_time)
+    async with one_at_a_time.turn("somebody else"):
+        async with client.get(address) as answer:
+            assert (answer.status, answer.headers["Retry-After"], answer.headers["Refresh"]) == (
+                503,
+                "5",
+                "5",
+            )
+            text = await answer.text()
+            assert "This is busy now" in text
+            assert "tries again by itself" in text
+        async with client.post("/search", data={"number": "999 000 0018"}) as answer:
+            assert (answer.status, answer.headers.get("Refresh")) == (503, None)  # nothing is sent twice
+    async with client.get(address) as answer:
+        assert answer.status == 200

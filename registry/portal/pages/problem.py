@@ -9,6 +9,7 @@ from aiohttp import web
 
 from crosslight.runtime.http import CORRELATION, render_json
 from crosslight.standards.problem import (
+    Busy,
     Conflict,
     CrosslightError,
     Forbidden,
@@ -24,12 +25,17 @@ TITLES: tuple[tuple[type[CrosslightError], str], ...] = (
     (Forbidden, "You may not see this"),
     (NotFound, "Nothing here"),
     (Conflict, "It was not done"),
+    (Busy, "This is busy now"),
     (OurError, "Something went wrong"),
 )
 NOT_YOUR_ROLE = (
     "Your account’s role may not look at patients’ imaging.",
     "If it should, ask the information governance team of your organisation.",
 )
+
+
+AGAIN = "Nothing is broken: this page tries again by itself in a moment."
+_REFRESH = "Refresh"  # of no standard, and done by every browser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class Problems:
         shell, principal = self._shell, principal_of(request)
         barred = isinstance(error, Forbidden) and principal is not None and not may_search(principal)
         what, todo = NOT_YOUR_ROLE if barred else (error.what, error.todo)
+        if isinstance(error, Busy) and request.method == "GET":
+            todo = AGAIN
         view = ProblemView(
             title=next((title for kind, title in TITLES if isinstance(error, kind)), "This cannot be shown"),
             what=what,
@@ -70,7 +78,10 @@ class Problems:
             support=shell.config.support,
             correlation=request.get(CORRELATION, ""),
         )
-        return shell.html(request, view, status=error.http_status)
+        response = shell.html(request, view, status=error.http_status)
+        if isinstance(error, Busy) and request.method == "GET":
+            response.headers[_REFRESH] = str(error.retry_after_s)
+        return response
 
     def elsewhere(self, request: web.Request, error: CrosslightError) -> web.Response:
         """The first page's errors, and an address that leads nowhere: a page in a browser, else JSON."""

@@ -9,6 +9,7 @@ export class Failure extends Error {
 }
 
 const NO_ANSWER = "This service does not answer.";
+const BUSY = new Set(["Busy", "OverShare"]); // kinds of problems: too many ask at once, nothing is broken
 
 /** GET as a Response that is good; raises Failure, or AbortError where `signal` said so. */
 export async function get(url, accept, signal) {
@@ -34,6 +35,7 @@ async function failureOf(answer) {
   const holders = named.split(",").filter((code) => siteOf(code));
   const who = holders.length ? holders.map(nameOf).join(" and ") : "This service";
   const what = typeof said.title === "string" ? said.title : "";
+  if (BUSY.has(said.kind)) return new Failure(`${who} is busy.`, { passing: true, holders });
   switch (answer.status) {
     case 401: return new Failure("Your session has ended.", { ended: true, holders });
     case 403: return new Failure(`${who} refuses to show this. ${what}`.trim(), { holders });
