@@ -56,6 +56,7 @@ class RegistryApp:
     """
 
     parts: Parts
+    listeners: Listeners
 
     def __init__(self, folder: Path, config: RegistryConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
@@ -74,8 +75,8 @@ class RegistryApp:
             review = Review(parts.ground.db, self.identity, parts.ground.region, self.seams.clock)
             again = await review.begin()
             self._health = Health(parts)
-            listeners = Listeners(parts, self._health)
-            await listeners.start(life)
+            self.listeners = Listeners(parts, self._health)
+            await self.listeners.start(life)
             parts.members.start()
             parts.retrieves.enricher.start()
             parts.waists.follower.start()
@@ -83,7 +84,7 @@ class RegistryApp:
             if (outside := parts.ground.people_certificate) is not None:
                 life.runs(outside.run())
             life.runs(self.seams.workers.warm())
-            life.runs(self._refresh_directories(listeners))
+            life.runs(self._refresh_directories(self.listeners))
             life.runs(self._follow_members())
             if again:
                 life.runs(_reviewed(review))
@@ -144,6 +145,7 @@ class RegistryApp:
         while True:
             await self.seams.clock.sleep(REFRESH_S)
             listeners.membership.refresh_directories()
+            listeners.handshakes.settle()
 
     async def _follow_members(self) -> None:
         """What waits for a member goes on as soon as its link is up.

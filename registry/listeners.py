@@ -30,6 +30,7 @@ from registry.fhir.routes import routes as fhir_routes
 from registry.health import Health
 from registry.link.callers import Callers
 from registry.link.feed import FeedServicer
+from registry.link.handshakes import Handshakes
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.join import Join
@@ -105,7 +106,9 @@ class Listeners:
     def __init__(self, parts: Parts, told: Health) -> None:
         self._parts, self._health = parts, told
         members, seams, open_mode = parts.members, parts.ground.seams, parts.ground.open_mode
-        callers = Callers(members, noted=parts.ground.refusals.note)
+        note = parts.ground.refusals.note
+        self.handshakes = Handshakes(seams.clock, note)
+        callers = Callers(members, noted=note, called=self.handshakes.called)
         self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers)
         self._feed = FeedServicer(
             parts.waists.acceptor,
@@ -151,6 +154,7 @@ class Listeners:
             link=ground.seams.link,
             max_message_bytes=ground.config.members.max_message_bytes,
             register=(self._feed.register,),
+            began=self.handshakes.began,
         )
         life.stops(server)
         await server.start()

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Protocol
 
 from crosslight.runtime.audit import About, AuditEntry, AuditLog, Outcome
 from crosslight.runtime.caller import Caller
@@ -38,11 +37,16 @@ OTHERS = "others"  # networks, or reasons, beyond what is told apart
 #: Whoever shows no credentials that hold.
 STRANGER = Principal(subject="stranger", evidence="none")
 
-#: Told of each refused credential: by which face, why, from which address.
-Noted = Callable[[Face, CrosslightError | str, str], None]
+
+class Noted(Protocol):
+    """Told of each refused credential."""
+
+    def __call__(self, face: Face, why: CrosslightError | str, peer: str, claimed: str = "") -> None:
+        """By which face, why, from which address; who they say they are."""
+        ...
 
 
-def noted_nowhere(face: Face, why: CrosslightError | str, peer: str) -> None:
+def noted_nowhere(face: Face, why: CrosslightError | str, peer: str, claimed: str = "") -> None:
     """Where nobody wants to know."""
 
 
@@ -91,32 +95,35 @@ class Refusals:
         self._audit, self._clock, self._ids, self._config = audit, clock, ids, config
         self._lock = threading.Lock()
         self._minute: Counter[_Kind] = Counter()
-        self._lines: set[tuple[str, str]] = set()
+        self._lines: set[tuple[str, str, str]] = set()
         self._since: datetime = clock.now()
         self._alarm_ends: datetime | None = None
         self._reasons: set[str] = set()
         #: By face and reason, since the start.
         self.total: Counter[tuple[str, str]] = Counter()
 
-    def note(self, face: Face, why: CrosslightError | str, peer: str) -> None:
+    def note(self, face: Face, why: CrosslightError | str, peer: str, claimed: str = "") -> None:
         """A credential was refused. From any thread; never raises, waits for nothing.
 
         Args:
             face: Where.
             why: The refusal, whose first sentence is a constant of ours.
             peer: Address of the other end.
+            claimed: Who they say they are, for the log: nobody's word.
         """
         reason, detail = (why.what, why.why) if isinstance(why, CrosslightError) else (why, "")
         with self._lock:
             reason = self._known(reason[:MAX_REASON_CHARS])
             self.total[face, reason] += 1
             self._minute[self._kind(face, network_of(peer), reason)] += 1
-            first = (peer, reason) not in self._lines and len(self._lines) < MAX_LINES
+            first = (peer, reason, claimed) not in self._lines and len(self._lines) < MAX_LINES
             if first:
-                self._lines.add((peer, reason))
+                self._lines.add((peer, reason, claimed))
             alarm = self._alarmed()
         if first:
-            log.warning("credentials refused", face=face, reason=reason, detail=detail, peer=peer)
+            log.warning(
+                "credentials refused", face=face, reason=reason, detail=detail, peer=peer, name=claimed[:64]
+            )
         if alarm:
             log.error("ALARM: many credentials are refused", count=self._config.alarm_per_minute, peer=peer)
 

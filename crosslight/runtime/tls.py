@@ -323,8 +323,11 @@ class Credentials:
             self.ca.read_bytes(),
         )
 
-    def grpc_server(self) -> grpc.ServerCredentials:
-        """Credentials of a gRPC listener that requires client certificates and follows :meth:`reload`."""
+    def grpc_server(self, began: Callable[[], None] = lambda: None) -> grpc.ServerCredentials:
+        """Credentials of a gRPC listener that requires client certificates and follows :meth:`reload`.
+
+        ``began`` is called by gRPC's threads as each handshake begins.
+        """
         used = self._generation
 
         def configuration() -> Any:
@@ -333,6 +336,7 @@ class Credentials:
 
         def fetch() -> Any:  # called by gRPC's threads before each handshake; None = as before
             nonlocal used
+            began()
             with self._lock:
                 if used == self._generation:
                     return None

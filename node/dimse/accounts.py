@@ -106,7 +106,7 @@ class Accounts:
 
     def deny(self, calling: Calling) -> None:
         """Note that a caller was refused: a stranger, who writes nothing of their own."""
-        self.noted("dimse", calling.rule, calling.address)
+        self.noted("dimse", calling.rule, calling.address, calling.principal.name)
 
     def begin(self, caller: Caller, rule: str, action: Action, study_uid: str) -> _Act:
         """Commit an act's first entry."""

@@ -7,6 +7,7 @@ does.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -64,11 +65,17 @@ def _address(peer: str) -> str:
 class Callers:
     """Who calls a gRPC method; for every servicer on the members' port.
 
-    ``noted`` is told of who is refused.
+    ``noted`` is told of who is refused, ``called`` of each call's connection.
     """
 
-    def __init__(self, members: MemberService, *, noted: Noted = noted_nowhere) -> None:
-        self._members, self._noted = members, noted
+    def __init__(
+        self,
+        members: MemberService,
+        *,
+        noted: Noted = noted_nowhere,
+        called: Callable[[str], None] = lambda connection: None,
+    ) -> None:
+        self._members, self._noted, self._called = members, noted, called
         self._ending: set[asyncio.Future[None]] = set()
 
     def peer(self, context: Any) -> PeerCertificate:
@@ -77,6 +84,7 @@ class Callers:
         Raises:
             Unauthenticated: no certificate of ours.
         """
+        self._called(str(context.peer()))
         if self._members.open_mode:
             metadata = dict(context.invocation_metadata() or ())
             name = str(metadata.get(MEMBER_METADATA, ""))

@@ -23,6 +23,7 @@ class MemberServer:
     Args:
         link: Makes the server.
         register: Adds further servicers (the index feed) to the server.
+        began: Told of each TLS handshake that begins, by gRPC's threads.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class MemberServer:
         link: MemberLink,
         max_message_bytes: int = 8 << 20,
         register: tuple[Callable[[grpc.aio.Server], None], ...] = (),
+        began: Callable[[], None] = lambda: None,
     ) -> None:
         self._servicer, self._address, self._credentials = servicer, f"{host}:{port}", credentials
         self._link, self._max, self._register = link, max_message_bytes, register
+        self._began = began
         self._server: Any = None
         self.port = port
 
@@ -69,7 +72,7 @@ class MemberServer:
             if self._credentials is None:
                 self.port = server.add_insecure_port(self._address)
             else:
-                self.port = server.add_secure_port(self._address, self._credentials.grpc_server())
+                self.port = server.add_secure_port(self._address, self._credentials.grpc_server(self._began))
         except RuntimeError as error:  # gRPC says no more
             raise cannot_listen(
                 error, self._address.rpartition(":")[0], self.port, "listen.grpc_port"

@@ -32,6 +32,7 @@ from crosslight.runtime.refusals import STRANGER, Refusals, RefusalsConfig, netw
 from crosslight.standards.problem import StorageError, Unavailable
 from node.app import NodeApp
 from registry.app import RegistryApp
+from registry.link.handshakes import GRACE_S, REFUSED, Handshakes
 
 TOO_MANY = 5
 
@@ -129,6 +130,20 @@ async def _grpc(here: TlsRegion) -> None:
         stub: Any = pb_grpc.MembershipStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Renew(pb.RenewRequest(csr_pem=b"x"), timeout=10)
+
+
+async def test_a_handshake_that_grpc_refuses_is_counted(tmp_path: Path) -> None:
+    """By gRPC's own library, which says nothing: members' connections are not."""
+    async with region(tmp_path) as here:
+        app, refused = here.registry, here.registry.parts.ground.refusals.total
+        host, _, port = app.addresses.grpc.rpartition(":")
+        for tls in (here.anybody(), here.stranger()):
+            with contextlib.suppress(OSError, ssl.SSLError):
+                reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
+                await reader.read()
+                writer.close()
+        app.listeners.handshakes.settle(grace_s=0)
+        assert refused["feed", REFUSED] == 2, "the node's own connection was followed by a call"
 
 
 async def test_every_listener_of_a_node_tells_of_refused_credentials(tmp_path: Path) -> None:
@@ -270,3 +285,19 @@ def test_a_network_is_what_one_owner_has() -> None:
     assert network_of("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
     assert network_of("fe80::1%eth0") == "fe80::/64"
     assert network_of("") == network_of("/run/socket") == ""
+
+
+async def test_a_handshake_that_no_call_follows_in_time_came_to_nothing() -> None:
+    clock, told = TestClock(), list[tuple[object, ...]]()
+    handshakes = Handshakes(clock, lambda *said: told.append(said))
+    for _ in range(3):
+        handshakes.began()
+    handshakes.called("ipv4:10.0.0.1:5000")
+    handshakes.called("ipv4:10.0.0.1:5000")  # another call of the same
+    await clock.sleep(GRACE_S - 1)
+    handshakes.settle()
+    assert told == []
+    await clock.sleep(1)
+    handshakes.settle()
+    handshakes.settle()
+    assert told == [("feed", REFUSED, "")] * 2

@@ -228,7 +228,7 @@ async def test_unknown_callers_are_refused_and_told_of(tmp_path: Path) -> None:
             assert (assoc.is_established, assoc.is_rejected) == (accepted, not accepted), calling
             if accepted:
                 await asyncio.to_thread(assoc.release)
-        assert noted == [("dimse", "caller not configured", "127.0.0.1")] * 2
+        assert noted == [("dimse", "caller not configured", "127.0.0.1", name) for name in ("CT1", "NOBODY")]
         assert await made.acts() == []  # strangers write nothing of their own
         assert made.service.associations["refused"] == 2
 
