@@ -16,6 +16,7 @@ FINDINGS = {
     *(f"L{n}" for n in range(2, 7)),
 } - {
     "H7",
+    "H8",
     "H2",
     "H1",
     "H5",
