@@ -21,7 +21,7 @@ from crosslight.standards.dicom.record.record import unidentified
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import OutOfSpace, TooLarge
 from node.holdings import Received
-from node.serve.bounded_child import is_plain, layout_object
+from node.serve.bounded_child import is_plain, layout_object, lend
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ async def test_frames_of_a_large_object_are_found_whether_its_sequences_say_thei
     assert (await here.put(data)).state == "stored"
     (found,) = await here.archive.objects(dicom_large.STUDY)
     assert found.unmeasured == (not measured)
-    layout = layout_object(await here.archive.open_object(found), is_plain(found))
+    layout = layout_object(lend(await here.archive.open_object(found)), is_plain(found))
     assert layout.frames == 2_000
     for frame in (1, 2_000):
         ((at, length),) = layout.spans_of(frame)

@@ -7,6 +7,7 @@ are DICOM JSON objects.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -179,7 +180,9 @@ def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, st
     for element in list(dataset):
         if element.VR in ("OB", "OW", "OF", "OD", "OL", "OV", "UN") and len(element.value or b"") > 1024:
             del dataset[element.tag]
-    attributes: Attributes = dataset.to_json_dict(bulk_data_threshold=limit, suppress_invalid_tags=True)
+    # as text and back: pydicom's own classes of values do not pass from a child
+    text = dataset.to_json(bulk_data_threshold=limit, suppress_invalid_tags=True)
+    attributes: Attributes = json.loads(text)
     if "00080005" in attributes:
         attributes["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     return {tag: body for tag, body in attributes.items() if not tag.endswith("0000")}, syntax
