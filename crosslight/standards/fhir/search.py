@@ -7,6 +7,7 @@ found.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -106,6 +107,7 @@ class Grammar:
 
 #: Asks how a total is counted: of fhirpy's count(). The total that is given is exact.
 NO_FILTERS = frozenset({"_totalMethod"})
+_NAME = re.compile(r"[A-Za-z_][\w.:=,|/-]{0,79}", re.ASCII)
 _READ_CONTROLS = ("_format", "_pretty", "_elements", "_summary")
 
 
@@ -182,13 +184,18 @@ def parse_read(spec: ResourceSpec, pairs: Iterable[tuple[str, str]]) -> SearchRe
         if name not in _READ_CONTROLS or (name == "_summary" and value == "count"):
             shown = f"{name}={value}" if name == "_summary" else name
             raise Invalid(
-                f"{spec.type} is not read by {shown[:80]}.",
+                f"{spec.type} is not read by {_said(shown)}.",
                 why="One resource is read as it is, whole or cut.",
                 todo=f"Known: {', '.join(_READ_CONTROLS)}; search for {spec.type} to use more.",
-                where=name[:80],
+                where=_said(name),
                 fhir_code="not-supported",
             )
     return parse_search(spec, given, Grammar(zone="UTC"))
+
+
+def _said(name: str) -> str:
+    """A parameter's name as it is said back; what could be no name is not repeated, it may be a person's."""
+    return name if _NAME.fullmatch(name) else "a parameter of that name"
 
 
 class _Reader:
@@ -220,7 +227,9 @@ class _Reader:
                 param = self.spec.param(name.partition(".")[0].partition(":")[0])
                 if param is not None and param.type == "reference" and "Patient" in param.targets:
                     raise Invalid(
-                        f"{name[:80]} has no value.", todo="Give it one, or leave it out.", where=name[:80]
+                        f"{_said(name)} has no value.",
+                        todo="Give it one, or leave it out.",
+                        where=_said(name),
                     )
                 return
             criterion = self._criterion(name, value)
@@ -232,13 +241,13 @@ class _Reader:
     def _unknown(self, name: str, todo: str) -> None:
         if not self.grammar.lenient:
             raise Invalid(
-                f"{self.spec.type} cannot be searched by {name[:80]}.",
+                f"{self.spec.type} cannot be searched by {_said(name)}.",
                 why="A filter that is quietly dropped would answer with more than was asked for.",
                 todo=f"{todo} With Prefer: handling=lenient it is left out and the answer says so.",
-                where=name[:80],
+                where=_said(name),
                 fhir_code="not-supported",
             )
-        self.ignored.append(name[:80])
+        self.ignored.append(_said(name))
 
     def _criterion(self, raw_name: str, raw: str) -> Criterion | None:
         head, dot, chain = raw_name.partition(".")

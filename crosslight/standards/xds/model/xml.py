@@ -51,6 +51,16 @@ _ASCII_SUPERSETS = frozenset(
 )
 
 
+def _where(error: Exception) -> str:
+    """Where it broke and how; libxml2's own sentence would repeat what stands there."""
+    if not isinstance(error, etree.XMLSyntaxError):
+        return ""
+    line, column = error.position
+    log: Any = error.error_log  # the stubs do not know that it is a sequence
+    kinds = [entry.type_name.removeprefix("ERR_").replace("_", " ").lower() for entry in log]
+    return f"Line {line}, column {column}: {kinds[-1] if kinds else 'broken'}."
+
+
 def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Element:
     """The root of a message from outside; comments and processing instructions are dropped.
 
@@ -87,7 +97,7 @@ def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Elem
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise Malformed("The message is not well-formed XML.", why=str(error)[:200]) from None
+        raise Malformed("The message is not well-formed XML.", why=_where(error)) from None
     if root is None:  # libxml2 gives nothing for some broken input
         raise Malformed("The message is not well-formed XML.")
     information: Any = root.getroottree().docinfo
