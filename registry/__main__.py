@@ -21,6 +21,7 @@ from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console, printable
 from crosslight.standards.access import INTEGRATOR, ROLES
+from registry.ca_commands import ca
 from registry.config import read_config
 from registry.grant_options import grant_options
 from registry.identity_commands import identity
@@ -381,7 +382,7 @@ def expire(folder: Path, day: str, dry_run: bool) -> None:
     )
 
 
-main.add_command(identity)
+main.commands.update(identity=identity, ca=ca)
 
 
 @main.command()

@@ -6,6 +6,7 @@ It also says what is wrong with its members, as its database has it.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +17,11 @@ from crosslight.runtime.audit.keeping import is_protected
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Grants
 from registry.commands import opened
+from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
 from registry.members.service import MemberService
 
+AUTHORITY_WARN = timedelta(days=90)
 FIND = Grants(capabilities=frozenset({"find"}))
 
 
@@ -39,6 +42,7 @@ async def doctor(folder: Path, console: Console) -> int:
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
         findings = await examine(target)
         findings += members_found(offline.members)
+        findings.append(authority_found(offline.members.ca, offline.ground.seams.clock.now()))
         findings.append(await audit_found(offline.audit_db))
     return show(console, [(target.name, findings)])
 
@@ -53,6 +57,20 @@ async def audit_found(audit_db: Db) -> Finding:
         "The service's own user could change the audit: triggers stop statements, not the tables' owner.",
         "On PostgreSQL give the audit an owner of its own: operations.md, PostgreSQL.",
     )
+
+
+def authority_found(ca: CertificateAuthority, now: datetime) -> Finding:
+    """Whether the region's authority goes on for a while."""
+    ends, check = ca.certificate.not_valid_after_utc, "authority"
+    if ends - now < AUTHORITY_WARN:
+        return Finding(
+            check,
+            "warn",
+            f"The region's authority ends on {ends:%Y-%m-%d}.",
+            "See: ca request, sign, install.",
+        )
+    place = "under its root" if ca.under_root else "its own root, online (see: ca root)"
+    return Finding(check, "ok", f"The region's authority is {place}; good until {ends:%Y-%m-%d}.")
 
 
 def members_found(members: MemberService) -> list[Finding]:

@@ -56,7 +56,7 @@ def registry_values(
             "systems_port": port_base + 3,
             "open": open_mode,
         },
-        "members": {"root_oid": topology.root, "loopback": True},
+        "members": {"root_oid": topology.root, "loopback": True, "domains": ["localhost", f"{HOST}/32"]},
         "portal": {"member_word": topology.member_word},
         "access": {"demo": {"enabled": True, "accounts": [a.as_values() for a in accounts]}},
         "log": {"json": False},

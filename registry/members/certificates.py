@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtensionOID
 
 from crosslight.runtime.clock import Clock
@@ -19,8 +20,9 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.outside_certificate import OutsideCertificate, for_people
 from crosslight.runtime.tls import GATEWAY_NAME, Credentials, Identity, pem_blocks
 from crosslight.standards.problem import ConfigError, CrosslightError
-from registry.members.ca import CertificateAuthority, due, general_names
+from registry.members.ca import CertificateAuthority, due
 from registry.members.config import MembersConfig
+from registry.members.subject_names import general_names
 
 log = get_logger("members")
 
@@ -105,14 +107,18 @@ class OwnCertificates:
 
     def _serves(self, path: Path, identity: Identity | None) -> bool:
         try:
-            leaf = x509.load_pem_x509_certificate(pem_blocks(path.read_bytes())[1])
+            chain = pem_blocks(path.read_bytes())[1]
+            leaf = x509.load_pem_x509_certificate(chain)
+            leaf.verify_directly_issued_by(self._ca.certificate)
             names = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-        except (ValueError, x509.ExtensionNotFound):
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        if not chain.endswith(self._ca.issuing_pem):
             return False
         if not isinstance(names, x509.SubjectAlternativeName) or due(leaf, self._clock.now()):
             return False
         wanted = general_names(identity, self._hosts)
-        return leaf.issuer == self._ca.certificate.subject and all(name in list(names) for name in wanted)
+        return all(name in list(names) for name in wanted)
 
     def renew_due(self) -> None:
         """Renew what is due, and put what is new into the live contexts.

@@ -34,6 +34,12 @@ class MembersConfig:
         ["localhost", "127.0.0.1"],
         "Names and addresses by which others reach this registry; they go into its certificates.",
     )
+    domains: tuple[str, ...] = setting(
+        [],
+        "Domains and networks (10.0.0.0/8) below which the region's authority may sign host names: name"
+        " constraints of a new authority, or of one under an offline root. Without networks no addresses."
+        " Empty: any name.",
+    )
     loopback: bool = setting(
         False,
         "Members may be on this machine (localhost, 127.0.0.1), where their certificates name it: for demos"

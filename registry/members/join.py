@@ -23,7 +23,7 @@ from crosslight.standards.access import Decision, Principal
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
 from registry.members.authorities import MAX_AUTHORITIES
-from registry.members.ca import csr_public_key
+from registry.members.csr import csr_public_key
 from registry.members.model import IndexFacts
 from registry.members.service import MemberService
 from registry.members.store import MemberRow

@@ -40,6 +40,7 @@ from registry.members.renewals import Renewals
 from registry.members.roster import Roster
 from registry.members.sources import Sources
 from registry.members.store import MemberStore, NewMember
+from registry.members.subject_names import is_reserved
 from registry.members.systems import OutsideSystems
 from registry.members.use_store import UseStore
 
@@ -47,7 +48,6 @@ log = get_logger("members")
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1")
-RESERVED = ("internal",)  # the gateway's own name is there
 
 
 def _member_host(text: str) -> str:
@@ -57,7 +57,7 @@ def _member_host(text: str) -> str:
         Invalid: it is none, or is reserved, in whatever spelling.
     """
     host = plain_host(text)
-    if host in RESERVED or host.endswith(tuple(f".{name}" for name in RESERVED)) or is_nowhere(host):
+    if is_reserved(host) or is_nowhere(host):
         raise Invalid("That is no host name or address of a member.", where=host)
     return host
 
@@ -98,7 +98,7 @@ class MemberService(Roster):
         self.authorities = Authorities(db, clock, self, self.acts)
         self.sources = Sources(self, self.acts, plain=open_mode)
         self.ca = CertificateAuthority(
-            folder / "ca", region.home_community_id, region.name, clock, ids, files
+            folder / "ca", region.home_community_id, region.name, clock, ids, files, config.domains
         )
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
         self.own = OwnCertificates(
@@ -227,6 +227,10 @@ class MemberService(Roster):
                 why="Letters, digits, dot, hyphen and underscore; at most 32.",
             )
         hosts = tuple(dict.fromkeys(_member_host(host) for host in hosts))
+        if bad := [host for host in hosts if not self.ca.may_sign(host)]:
+            raise Invalid(
+                "The region's authority may not sign this name.", todo="See members.domains.", where=bad[0]
+            )
         for authority in authorities:
             self.authorities.check(authority, code)
         secret = self._ids.token_bytes(32).hex()
@@ -235,7 +239,7 @@ class MemberService(Roster):
             code=code,
             name=name or (known.member.name if known else code),
             secret=self._ids.token_bytes(32),
-            hosts=hosts or (known.hosts if known else LOOPBACK_HOSTS),
+            hosts=hosts or (known.hosts if known else tuple(filter(self.ca.may_sign, LOOPBACK_HOSTS))),
         )
         expires = self._clock.now() + timedelta(hours=self.config.invitation_hours)
         by = self.acts.operator(by)

@@ -14,9 +14,12 @@ import pytest
 from aiohttp import web
 from closed_region import CLINICIAN, Closed, closed_region
 from loopback import served
+from members_region import TestRegistry as Registry
 from node_serving import ct
 from playwright.async_api import async_playwright
 from registry_samples import nhs
+
+from crosslight.standards.problem import Invalid
 
 STUDY = "1.2.77"
 SCRIPT = "<!doctype html><script>document.title='taken'; fetch('/taken')</script>"
@@ -235,6 +238,52 @@ async def test_this_machine_is_nobodys_unless_configured(tmp_path: Path) -> None
         assert (member.endpoints.base, member.endpoints.systems) == ("", "")
         async with region.http.get(f"{region.base}/dicomweb/studies/{STUDY}/metadata") as answer:
             assert answer.status == 504
+
+
+# --- what it is called --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "gateway.crosslight.internal",
+        "GATEWAY.CROSSLIGHT.INTERNAL",
+        "Gateway.Crosslight.Internal.",
+        "ｇａｔｅｗａｙ.crosslight.internal",
+        "gateway。crosslight。internal",
+        "internal",
+        "*.crosslight.internal",
+        "*.trust.example",
+        "169.254.169.254",
+        "0.0.0.0",
+        "::ffff:169.254.169.254",
+        "127.1",
+        "trust.example/x",
+        "spiffe://1.2.3/gateway",
+        "",
+    ],
+)
+async def test_nobody_is_invited_under_a_name_of_the_regions_own(tmp_path: Path, host: str) -> None:
+    registry = Registry(tmp_path)
+    await registry.members.open()
+    with pytest.raises(Invalid):
+        await registry.members.invite("RYR", "https://localhost", hosts=(host,))
+    assert registry.members.by_code("RYR") is None
+    await registry.db.close()
+
+
+async def test_a_host_has_one_spelling(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    await registry.audit.open()
+    await registry.members.open()
+    spellings = ("Node.Trust.Example.", "node.trust.example")
+    await registry.members.invite("RYR", "https://localhost", hosts=spellings)
+    member = registry.members.by_code("RYR")
+    assert member is not None
+    row = registry.members.row(member.id)
+    assert row is not None
+    assert row.hosts == ("node.trust.example",)
+    await registry.db.close()
 
 
 # --- what it says it holds ----------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ from crosslight.standards.problem import (
 )
 from node.membership.join import new_request, pinned
 from node.membership.renewal import renew_at
-from registry.members.ca import CertificateAuthority, csr_public_key, due
+from registry.members.ca import CertificateAuthority, due
+from registry.members.csr import csr_public_key
 
 # --- invitations --------------------------------------------------------------------------------------------
 
