@@ -58,11 +58,8 @@ def init(directory: Path, systemd: bool) -> None:
     """Make a registry's folder with a commented registry.toml."""
     seams = system_seams()
     path = init_registry(directory, seams.files, seams.ids)
-    console.print(
-        f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.",
-        markup=False,
-        soft_wrap=True,
-    )
+    keys = "region.name, listen.public_host, members.hosts, access.oidc"
+    console.print(f"Made {path}. Look through it: {keys}.", markup=False, soft_wrap=True)
     if systemd:
         unit = write_unit(directory, "registry", seams.files)
         console.print(
