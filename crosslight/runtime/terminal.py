@@ -31,7 +31,9 @@ class PlainConsole(Console):
     def print(self, *objects: Any, markup: bool | None = None, **options: Any) -> None:
         """As rich's; a text is one line, whatever is in it, unless it is our own with ``markup``."""
         if not markup:
-            objects = tuple(printable(one) if isinstance(one, str) else one for one in objects)
+            objects = tuple(
+                printable(renderable) if isinstance(renderable, str) else renderable for renderable in objects
+            )
         super().print(*objects, markup=markup, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

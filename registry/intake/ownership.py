@@ -40,7 +40,7 @@ def note_owned(tx: Tx, index: IndexStore, submission: Submission, member: Member
     if member.status != "foreign":
         return
     if submission.said is not None:
-        registered = [one.entry_uuid for one in (*submission.said, *caused.add)]
+        registered = [entry.entry_uuid for entry in (*submission.said, *caused.add)]
         index.owners.put(tx, registered, submission.caller.principal.subject)
     index.owners.remove(
         tx, [uuid for act in submission.acts if isinstance(act, Withdraw) for uuid in act.entry_uuids]
