@@ -5,17 +5,19 @@ The certificates, the TLS and the services are real.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import grpc
 import grpc.aio
+import pytest
 from cryptography import x509
 from whole_region import FILES, IDS, Whole, until, whole_region
 
@@ -33,6 +35,7 @@ from crosslight.runtime.tls import (
     pem_blocks,
 )
 from crosslight.standards.access import Grants
+from crosslight.standards.hl7.framing import frame
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import CrosslightError
@@ -273,3 +276,81 @@ async def test_every_gate_asks_who_shows_a_certificate(tmp_path: Path) -> None:
             pair = await gates.caller(kind, state)
             told[kind, state] = {gate: await gates.at(gate, pair) for gate in GATES}
     assert told == TRUTH
+
+
+#: What the region does to a holder, and at which gates that has something open.
+ENDS: Final[dict[str, tuple[IdentityKind, tuple[str, ...]]]] = {
+    "the member is suspended": ("member", GATES),
+    "the member's certificate is withdrawn": ("member", GATES),
+    "the system is ended": ("system", (SYSTEMS, MLLP, NODE)),
+}
+
+
+@pytest.mark.parametrize("event", ENDS)
+async def test_what_is_open_ends_with_the_rights_of_its_certificate(tmp_path: Path, event: str) -> None:
+    kind, where = ENDS[event]
+    async with gates_of(tmp_path) as gates, AsyncExitStack() as stack:
+        pair, members = await gates.caller(kind, "active"), gates.members
+        over = {gate: await stack.enter_async_context(opened(gates, gate, pair)) for gate in where}
+        assert not any(one.done() for one in over.values())
+        match event:
+            case "the member is suspended":
+                await members.suspend("RXC", "a test")
+            case "the system is ended":
+                await members.store.credentials.end_system("PACS")
+            case _:
+                leaf = _leaf(pair)
+                await members.store.credentials.withdraw(
+                    "certificate", f"{leaf.serial_number:x}", leaf.not_valid_after_utc
+                )
+        ended, still = await asyncio.wait(over.values(), timeout=30)
+        assert [gate for gate in where if over[gate] in still] == []
+        assert all(one.exception() is None for one in ended)
+
+
+@asynccontextmanager
+async def opened(gates: Gates, gate: str, pair: Path) -> AsyncIterator[asyncio.Task[None]]:
+    """Something open at a gate that was let in; the task is done when it ends."""
+    if gate == GRPC:
+        credentials = Credentials(pair, pair, gates.members.ca.bundle).grpc_channel()
+        address = gates.region.registry.addresses.grpc
+        async with grpc.aio.secure_channel(
+            address, credentials, options=gateway_channel_options()
+        ) as channel:
+            call = pb_grpc.IndexFeedStub(channel).Compare()  # type: ignore[no-untyped-call]  # generated
+            await call.write(pb.CompareRequest())
+            yield asyncio.create_task(_stream_ends(call))
+            call.cancel()
+        return
+    urls = {
+        SYSTEMS: gates.region.registry.addresses.systems,
+        NODE: gates.region.homes["RTK"].app.endpoints.systems,
+        MLLP: f"mllp://{gates.region.registry.addresses.mllp}",
+    }
+    host, port = urls[gate].partition("://")[2].split(":")
+    tls = client_context(gates.members.ca.bundle, pair)
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, server_hostname=host)
+    if gate == MLLP:
+        writer.write(frame(MESSAGE))
+        assert b"MSA|" in await reader.readuntil(b"\x1c\r")
+    else:
+        writer.write(f"GET /dicomweb/studies?limit=1 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 ")
+    task = asyncio.create_task(_connection_ends(reader))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        writer.transport.abort()
+
+
+async def _connection_ends(reader: asyncio.StreamReader) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while await reader.read(1 << 16):
+            pass
+
+
+async def _stream_ends(call: Any) -> None:
+    with suppress(grpc.aio.AioRpcError):
+        while await call.read() is not grpc.aio.EOF:
+            pass
