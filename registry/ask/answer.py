@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import MemberId, hash8
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
@@ -42,15 +41,14 @@ ANY = StudyFilter()
 
 
 class Answering:
-    """Answers one question for one principal.
+    """Answers one question for one caller.
 
     Args:
         tx: A reading transaction.
         index, identity: Stores in it.
         directory: Members.
         region: Whose numbers count.
-        principal: Who asks.
-        face: Through which face.
+        policy: What its caller may see.
     """
 
     def __init__(
@@ -60,16 +58,15 @@ class Answering:
         identity: IdentityStore,
         directory: Directory,
         region: Region,
-        principal: Principal,
-        face: Face,
+        policy: Policy,
     ) -> None:
         self._tx = tx
         self._index = index
         self._identity = identity
         self._directory = directory
         self._region = region
-        self._policy = Policy(directory, principal, face)
-        self._persons = Persons(tx, identity, directory, region, self._policy)
+        self._policy = policy
+        self._persons = Persons(tx, identity, directory, region, policy)
 
     def answer(self, question: Question) -> QuestionResult:
         """What the question finds, as its caller may see it.
@@ -243,28 +240,29 @@ class Answering:
             loaded for loaded in rows.values() if question.versions or not loaded.row.flags & DEPRECATED
         ]
         owners = self._persons.owners(loaded.holding for loaded in wanted)
-        # An accession number is easily guessed, a UID is not.
-        unguessed = {loaded.holding.fhir_id for loaded in by_name.values()}
-        allowed = self._policy.rows(owners.own(wanted), owners.records, named=unguessed)
+        named = {loaded.holding.fhir_id for loaded in by_name.values()}
+        allowed = self._policy.rows(owners.own(wanted), owners.records, named=named)
+        hidden = named - {loaded.holding.fhir_id for loaded in allowed}
+        doubted = {loaded.holding.member for loaded in wanted if loaded.holding.fhir_id in hidden}
         holdings = self._marked(allowed, owners)
         if question.versions:
             holdings = self._with_past(allowed, holdings)
         holdings, owners = self._with_entries(question, holdings, owners)
-        objects = self._objects(question)
-        persons = self._shown_persons(holdings, objects, owners)
+        objects, whose = self._persons.of_objects(self._objects(question))
+        persons = self._shown_persons(holdings, whose, owners)
         return QuestionResult(
             holdings=tuple(newest_first(holdings)),
             persons=tuple(persons),
             objects=tuple(objects),
             gone=gone,
-            doubts=doubtful_members(persons),
+            doubts=doubtful_members(persons) | doubted,
             unread=0 if holdings else self._of_no_study(),
             patients=audited((), persons),
             naming=whom,
         )
 
     def _rows_by_name(self, question: ByObject) -> dict[RowKey, Loaded]:
-        """Rows by FHIR id or StudyInstanceUID: names that nobody guesses."""
+        """Rows by FHIR id or StudyInstanceUID: by their own names."""
         read, rows = self._index.read, dict[RowKey, Loaded]()
         if question.fhir_ids:
             rows |= {loaded.row.key: loaded for loaded in read.by_fhir_ids(self._tx, question.fhir_ids)}
@@ -300,12 +298,12 @@ class Answering:
         return self._of_one_person([*holdings, *allowed], owners), owners
 
     def _shown_persons(
-        self, holdings: Iterable[Holding], objects: Iterable[XdsObject], owners: Owners
+        self, holdings: Iterable[Holding], others: Iterable[Person], owners: Owners
     ) -> list[Person]:
-        """The persons of these, as the caller may see them, each once."""
+        """The persons of these holdings, as the caller may see them, and ``others``, each once."""
         persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
         keys = {person.key for person in persons}
-        return persons + [person for person in self._persons.of_objects(objects) if person.key not in keys]
+        return persons + [person for person in others if person.key not in keys]
 
     def _gone(self, question: ByObject, rows: Iterable[Loaded]) -> tuple[str, ...]:
         """Ids that named something once (FHIR 410): withdrawn, moved, or deprecated and held by no other."""

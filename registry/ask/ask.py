@@ -10,6 +10,7 @@ import hmac
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from crosslight.runtime.audit import About, AuditLog
@@ -27,6 +28,7 @@ from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
 from registry.ask.own_entries import as_member, of_member
 from registry.ask.permits import Permits
+from registry.ask.policy import Policy
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question, is_export
 from registry.ask.results import QuestionResult
 from registry.identity.model import PatientSelector, Person
@@ -113,6 +115,8 @@ class Ask:
                 result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
         asking = self._audit.act(caller, face, action, about, decision=decision, refusal=refusal, lazy=True)
         async with asking as act:
+            if result.opens:
+                await self.permits.keep(principal, result.opens)
             answer = self._answer(question, result, caller.correlation)
             yield answer
             act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
@@ -125,7 +129,9 @@ class Ask:
         return result, _about(asked, result)
 
     def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> QuestionResult:
-        answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)
+        opened = cache(lambda: self.permits.opened_tx(tx, principal))
+        policy = Policy(self._directory, principal, face, opened)
+        answering = Answering(tx, self._index, self._identity, self._directory, self.region, policy)
         return of_member(principal, answering.answer(question))
 
     def _answer(self, question: Question, result: QuestionResult, correlation: str) -> Answer:

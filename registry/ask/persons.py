@@ -115,6 +115,7 @@ class Persons:
             doubts=doubtful_members(allowed, notices),
             patients=audited(selector.identifiers, (*allowed, *beside)),
             naming=whom,
+            opens=self._policy.opens(allowed, selector),
         )
         return [*allowed, *beside], result
 
@@ -140,9 +141,16 @@ class Persons:
         keys = sorted(record.key for record in self._policy.beside(records))[:MAX_PERSONS]
         return self._shown_of(keys)
 
-    def of_objects(self, objects: Iterable[XdsObject]) -> list[Person]:
-        """The persons whose these stored objects are, as the caller may see them."""
-        return self._shown_of({o.record_key for o in objects if o.record_key is not None})
+    def of_objects(self, objects: Iterable[XdsObject]) -> tuple[list[XdsObject], list[Person]]:
+        """Those of these stored objects that the caller may see, and whose they are."""
+        objects = list(objects)
+        keys = {o.record_key for o in objects if o.record_key is not None}
+        persons = self._identity.persons_for_tx(self._tx, keys) if keys else {}
+        records = {record.key: record for person in persons.values() for record in person.records}
+        shown = self._policy.objects(objects, records)
+        kept = {o.record_key for o in shown}
+        whose = {person.key: person for key, person in persons.items() if key in kept}
+        return shown, self._policy.shown(whose.values())
 
     def _shown_of(self, keys: Collection[RecordKey]) -> list[Person]:
         persons = self._identity.persons_for_tx(self._tx, keys) if keys else {}

@@ -5,18 +5,29 @@ Pure, run on rows; no face and no SQL here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import MemberId
-from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, RecordKey
-from registry.index.model import Holding
+from registry.identity.model import (
+    DisputedNotice,
+    PatientRecord,
+    PatientSelector,
+    Person,
+    PersonKey,
+    RecordKey,
+)
+from registry.index.model import Holding, XdsObject
 from registry.index.rows import Loaded
 from registry.members.model import Directory
 
 #: Faces that can show two persons apart. On the others a number leads to one person and no other.
 TELLS_APART = frozenset({"portal", "fhir"})
+
+
+def _nobody() -> Collection[PersonKey]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +38,14 @@ class Policy:
         directory: Members, for whose records are whose.
         principal: Who asks.
         face: Through which face.
+        opened: The persons of disputed identity that were shown to who asks, a while ago at most, under the
+            number of their own holder (ADR 0037); looked up only where one is asked for.
     """
 
     directory: Directory
     principal: Principal
     face: Face
+    opened: Callable[[], Collection[PersonKey]] = _nobody
 
     @property
     def tells_apart(self) -> bool:
@@ -60,11 +74,31 @@ class Policy:
     def sees(self, person: Person, selector: PatientSelector) -> bool:
         """Whether the caller may see ``person``, whom ``selector`` named.
 
-        A person of disputed records alone is shown to those whom they belong to, and under their own number.
+        A person of disputed records alone is shown to those whom they belong to, and under their own number;
+        then, for a while, by their id.
         """
-        if not all_disputed(person) or (selector.fhir_id and selector.fhir_id == person.fhir_id):
+        if not all_disputed(person) or self.names(person, selector):
             return True
-        return names_own(person, selector) or all(self.belongs(record) for record in person.records)
+        if all(self.belongs(record) for record in person.records):
+            return True
+        return bool(selector.fhir_id) and selector.fhir_id == person.fhir_id and person.key in self.opened()
+
+    def names(self, person: Person, selector: PatientSelector) -> bool:
+        """Whether ``selector`` names this very person: by a local number, or by the page's sealed address.
+
+        That address was made for this caller, who had searched by such a number (ADR 0011).
+        """
+        sealed = self.face == "portal" and bool(selector.fhir_id) and selector.fhir_id == person.fhir_id
+        return sealed or names_own(person, selector)
+
+    def opens(self, persons: Iterable[Person], selector: PatientSelector) -> frozenset[PersonKey]:
+        """Those of ``persons`` with disputed records of others that this question shows: what opens them."""
+        return frozenset(
+            person.key
+            for person in persons
+            if any(record.disputed and not self.belongs(record) for record in person.records)
+            and self.names(person, selector)
+        )
 
     def shown(self, persons: Iterable[Person]) -> list[Person]:
         """``persons`` as the caller may see them: without records of others that are in doubt."""
@@ -134,7 +168,7 @@ class Policy:
         Args:
             rows: Holdings.
             records: The patient records that they are under.
-            named: FHIR ids of holdings that were asked for by a name of their own, which nobody guesses.
+            named: FHIR ids of holdings that were asked for by a name of their own.
         """
         kept = {h.fhir_id for h in self.holdings((loaded.holding for loaded in rows), records, named=named)}
         return [loaded for loaded in rows if loaded.holding.fhir_id in kept]
@@ -146,12 +180,35 @@ class Policy:
         *,
         named: Collection[str] = (),
     ) -> list[Holding]:
-        """As :meth:`rows`. What is in doubt is not for others even by its name."""
-        theirs = {key for key, r in records.items() if (r.disputed or r.in_doubt) and not self.belongs(r)}
-        doubtful = {key for key in theirs if records[key].in_doubt}
+        """As :meth:`rows`.
+
+        By its own name a disputed one is for whom it was shown to under its holder's number, a while ago at
+        most; what is in doubt is not.
+        """
+        theirs = self.withheld(records.values())
+        candidates = list(holdings)
+        by_name = [h for h in candidates if h.whose in theirs and h.fhir_id in named]
+        opened = self.opened() if by_name else ()
+        shown = {h.whose for h in by_name if records[h.whose].person in opened}
+        shown -= {key for key in shown if records[key].in_doubt}
+        return [h for h in candidates if h.whose not in theirs or (h.whose in shown and h.fhir_id in named)]
+
+    def objects(
+        self, objects: Iterable[XdsObject], records: Mapping[RecordKey, PatientRecord]
+    ) -> list[XdsObject]:
+        """As :meth:`holdings`, of stored objects that were asked for by their own names."""
+        theirs = self.withheld(records.values())
+        opened = self.opened() if theirs else ()
         return [
-            h for h in holdings if h.whose not in theirs or (h.fhir_id in named and h.whose not in doubtful)
+            o
+            for o in objects
+            if o.record_key not in theirs
+            or (not records[o.record_key].in_doubt and records[o.record_key].person in opened)
         ]
+
+    def withheld(self, records: Iterable[PatientRecord]) -> set[RecordKey]:
+        """Those of these records that are disputed or in doubt, and not the caller's."""
+        return {r.key for r in records if (r.disputed or r.in_doubt) and not self.belongs(r)}
 
 
 def all_disputed(person: Person) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from crosslight.standards.ids import Identifier, MemberId
 from registry.ask.filter import same_accession
 from registry.ask.naming import Naming
-from registry.identity.model import DisputedNotice, Person
+from registry.identity.model import DisputedNotice, Person, PersonKey
 from registry.index.model import Holding, XdsObject
 
 
@@ -27,6 +27,7 @@ class QuestionResult:
     patients: tuple[Identifier, ...] = field(default=())  # for the audit
     naming: Naming = Naming()
     total: int | None = None
+    opens: frozenset[PersonKey] = frozenset()  # disputed persons whose studies may be opened from now on
 
 
 def has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:

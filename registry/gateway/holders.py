@@ -61,7 +61,14 @@ def holders_of(
     if not holders:
         if study_uid in answer.gone or any(holding.study_uid == study_uid for holding in answer.holdings):
             raise Gone("This study is no longer held.", where=study_uid)
-        raise NotFound("No member holds this study.", why="Or none that you may know of.", where=study_uid)
+        doubted = [m.code for m in answer.coverage.members if m.identity_doubt]
+        search = f"If it is of {' or '.join(doubted)}: search first by the patient's own number there."
+        raise NotFound(
+            "No member holds this study.",
+            why="Or none that you may know of.",
+            todo=search if doubted else "",
+            where=study_uid,
+        )
     # a source without any address gives nothing, and so cannot take anybody's place either
     candidates = [holder for holder in holders if holder.member.shows_images] or holders
     if len({holder.whose for holder in candidates}) > 1:
