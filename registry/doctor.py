@@ -40,6 +40,8 @@ async def doctor(folder: Path, console: Console) -> int:
         if not listen.open:
             files = await offline.members.systems.issue("doctor", folder / "systems", FIND)
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
+            # a registry that runs looks so often at who was let in
+            await offline.ground.seams.clock.sleep(1.5 * offline.config.members.poll_s)
         findings = await examine(target)
         findings += members_found(offline.members)
         findings.append(authority_found(offline.members.ca, offline.ground.seams.clock.now()))

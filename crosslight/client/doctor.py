@@ -135,6 +135,13 @@ def _ready(body: bytes) -> Finding:
             f"Ready, but the people's certificate: {people}.",
             "Mend listen.people_certificate and people_key there; they are taken up by themselves.",
         )
+    if (refused := str(said.get("refused_credentials", "ok"))) != "ok":
+        return Finding(
+            "health",
+            "warn",
+            f"Ready, but credentials are refused: {refused}.",
+            "The audit says by which networks and why: `audit --action authenticate`.",
+        )
     if children.startswith("not confined"):
         return Finding(
             "health",

@@ -94,3 +94,11 @@ def test_what_is_not_confined_is_warned_of() -> None:
     found = _ready(b'{"ready": true, "children": "not confined: needs seccomp"}')
     assert (found.result, found.todo) == ("warn", "Install libseccomp2, and start it again.")
     assert "not confined: needs seccomp" in found.what
+
+
+def test_refused_credentials_are_warned_of() -> None:
+    assert _ready(b'{"ready": true, "refused_credentials": "ok"}').result == "ok"
+    found = _ready(b'{"ready": true, "refused_credentials": "ALARM: 120 or more in a minute"}')
+    assert found.result == "warn"
+    assert "ALARM: 120 or more in a minute" in found.what
+    assert "--action authenticate" in found.todo
