@@ -141,6 +141,16 @@ def check_index(
         )
 
 
+def check_bytes(image: Image, status: int, body: bytes) -> None:
+    """When all is mended: what was acknowledged can be opened, to its last byte.
+
+    Raises:
+        BrokenError: if it does not hold.
+    """
+    if status != 200 or image.pixels not in body:
+        raise BrokenError(f"{image.sop_uid} was acknowledged and cannot be opened whole (status {status})")
+
+
 def check_audit(path: Path, *, crashes: int) -> None:
     """Acts are in order, and each has its outcome unless the machine crashed after it.
 

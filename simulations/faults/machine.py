@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import sqlite3
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Machine:
         self.alive = True
         self.full = False
         self.steps_left: int | None = None
+        self._named: dict[Path, int] = {}  # files that got a name in this life, by their inodes
+        self._synced: set[int] = set()
 
     def step(self) -> None:
         """Before a statement or a durable file operation.
@@ -52,7 +55,22 @@ class Machine:
         """Now: what was not committed is lost."""
         if self.alive:
             self.alive = False
+            for path, inode in self._named.items():
+                if inode not in self._synced:
+                    self._tear(path, inode)
             self._died()
+
+    def named(self, path: Path, inode: int) -> None:
+        """A file gets a name: until it is synced, a crash leaves a part of its bytes under it."""
+        self._named[path] = inode
+
+    def synced(self, inode: int) -> None:
+        """The bytes of a file are on the disk."""
+        self._synced.add(inode)
+
+    def _tear(self, path: Path, inode: int) -> None:
+        if path.exists() and path.stat().st_ino == inode:
+            os.truncate(path, self.dice.randrange(path.stat().st_size + 1))
 
 
 class CrashingSqlite(InlineSqlite):
@@ -118,21 +136,18 @@ class CrashingFiles(QuickFiles):
     def sync(self, handle: BinaryIO) -> None:
         self._write()
         super().sync(handle)
+        self._machine.synced(os.fstat(handle.fileno()).st_ino)
 
     def publish(self, tmp: Path, final: Path) -> None:
         self._write()
         super().publish(tmp, final)
 
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
-        """At a crash in the middle the name is there with a part of the bytes (a torn write)."""
-        self._machine.step()
-        placed = super().place(handle, tmp, final)
-        if placed and not self._machine.alive:
-            size = final.stat().st_size
-            with final.open("r+b") as torn:
-                torn.truncate(self._machine.dice.randrange(size + 1))
-            raise StorageError("The machine is gone.")
-        return placed
+        """At a crash before its bytes are synced the name is there with a part of them (a torn write)."""
+        self._write()
+        if not final.exists():
+            self._machine.named(final, os.fstat(handle.fileno()).st_ino)
+        return super().place(handle, tmp, final)
 
     def write_atomic(self, path: Path, data: bytes) -> None:
         self._write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -34,6 +35,11 @@ class Image:
         """SOPInstanceUID."""
         return f"{self.study_uid}.1.{self.number}"
 
+    @property
+    def pixels(self) -> bytes:
+        """PixelData, its own."""
+        return hashlib.sha256(self.sop_uid.encode()).digest()
+
     def part10(self, code: str) -> bytes:
         """As a file, as a scanner of the member ``code`` makes it."""
         number = Dataset()
@@ -57,7 +63,7 @@ class Image:
         ds.Rows = ds.Columns = SIDE
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.PixelData = bytes(SIDE * SIDE * 2)
+        ds.PixelData = self.pixels
         out = BytesIO()
         ds.save_as(out, enforce_file_format=True)
         return out.getvalue()

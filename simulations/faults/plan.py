@@ -49,7 +49,9 @@ class PlannedAct:
 def plan(seed: int, *, work: int = 30, faults: int = 6) -> list[PlannedAct]:
     """The acts of a seed, in the order of time."""
     dice = random.Random(f"plan {seed}")
-    acts = _work(dice, work) + [_fault(dice) for _ in range(faults)]
+    acts = _work(dice, work)
+    stores = [act for act in acts if act.kind == "store"]
+    acts += [_fault(dice, stores) for _ in range(faults)]
     return sorted(acts, key=lambda act: (act.at_s, act.kind, act.who))
 
 
@@ -76,7 +78,7 @@ def _work(dice: random.Random, count: int) -> list[PlannedAct]:
     return acts
 
 
-def _fault(dice: random.Random) -> PlannedAct:
+def _fault(dice: random.Random, stores: list[PlannedAct]) -> PlannedAct:
     at_s, for_s = dice.uniform(5, LENGTH_S), dice.choice((1.0, 8.0, 40.0, 90.0))
     code = dice.choice(CODES)
     service = dice.choice((*CODES, REGISTRY))
@@ -86,6 +88,10 @@ def _fault(dice: random.Random) -> PlannedAct:
     match kind:
         case "cut":
             return PlannedAct(at_s, kind, code, amount=dice.choice((0, dice.randrange(1, 3000))), for_s=for_s)
+        case "crash" if dice.random() < 0.5:  # while an object is being stored
+            store = dice.choice(stores)
+            begin_s = max(0.0, store.at_s - 0.001)
+            return PlannedAct(begin_s, kind, store.who, amount=dice.randrange(1, 12), for_s=for_s)
         case "crash":
             return PlannedAct(at_s, kind, service, amount=dice.randrange(1, 60), for_s=for_s)
         case "slow":

@@ -26,7 +26,7 @@ from registry.config import read_config as read_registry_config
 from registry.setup import init_registry
 from simulations.faults import invariants
 from simulations.faults.invariants import BrokenError, RunRecord
-from simulations.faults.objects import NUMBERS
+from simulations.faults.objects import NUMBERS, Image
 from simulations.faults.plan import CODES, LENGTH_S, REGISTRY, PlannedAct
 from simulations.faults.services import Mortal
 from simulations.virtual.loop import run_virtually
@@ -37,7 +37,10 @@ from simulations.virtual.trace import Trace
 
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 #: When all is mended the region is at rest within this, or something hangs.
-REST_S = 3600.0
+REST_S = 1800.0
+MAX_LINES = 20_000  # of a trace; a run that is well has some thousands
+LOOK_S = 5.0  # how often it is looked whether it is
+SENT_AGAIN_S = 7.0  # until a scanner sends again what was not acknowledged
 CLIENT = "client"
 
 
@@ -118,6 +121,7 @@ class Run:
         begun = asyncio.get_running_loop().time()
         for act in acts:
             await asyncio.sleep(max(0.0, begun + act.at_s - asyncio.get_running_loop().time()))
+            self._check_pace()
             self._network.trace.note("plan", str(act))
             task = asyncio.create_task(self._do(act))
             self._pending.add(task)
@@ -126,6 +130,15 @@ class Run:
                 done.result()
         await asyncio.sleep(max(0.0, begun + LENGTH_S - asyncio.get_running_loop().time()))
         await asyncio.gather(*self._pending)
+
+    def _check_pace(self) -> None:
+        """Nobody asks another again and again without a pause.
+
+        Raises:
+            BrokenError: if somebody does.
+        """
+        if len(self._network.trace.lines) > MAX_LINES:
+            raise BrokenError(f"more than {MAX_LINES} things happened: something is tried without a pause")
 
     async def _do(self, act: PlannedAct) -> None:
         match act.kind:
@@ -210,16 +223,23 @@ class Run:
     async def _store(self, act: PlannedAct) -> None:
         image, node = act.image, self.nodes[act.who]
         assert image is not None  # noqa: S101 - as the plan makes it
+        while not await self._stored(image, node):
+            await asyncio.sleep(SENT_AGAIN_S)  # as a scanner does
+
+    async def _stored(self, image: Image, node: Mortal[NodeApp]) -> bool:
+        """Send it once; whether it was acknowledged."""
         if not node.up:
-            return
+            return False
         machine = node.machine
         self.record.perhaps.add(image)
         with suppress(CrosslightError, OSError):
             staged = node.app.archive.stage()
-            staged.write(image.part10(act.who))
+            staged.write(image.part10(node.name))
             result = await node.app.archive.ingest_async(staged, Received(road="import", peer="simulation"))
             if machine.alive and result.state in ("stored", "duplicate"):
-                self.record.stored(image, act.who, self._now())
+                self.record.stored(image, node.name, self._now())
+                return True
+        return False
 
     async def _find(self, act: PlannedAct) -> None:
         assert act.image is not None  # noqa: S101 - as the plan makes it
@@ -252,6 +272,14 @@ class Run:
                 await answer.read()
                 invariants.check_opening(self.record, image, act.who, answer.status, begun)
 
+    async def _retrieved(self, image: Image) -> tuple[int, bytes]:
+        """One object through the gateway; status 0 where there is no answer."""
+        path = f"dicomweb/studies/{image.study_uid}/series/{image.study_uid}.1/instances/{image.sop_uid}"
+        with suppress(ClientError, TimeoutError):
+            async with self._http.get(f"{self.registry.app.people_url}/{path}") as answer:
+                return answer.status, await answer.read()
+        return 0, b""
+
     # --- all mended -----------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
@@ -266,7 +294,10 @@ class Run:
         await self._readmit_all()
         self._network.trace.note("plan", "all is mended")
         try:
-            await until(self._at_rest, REST_S)
+            async with asyncio.timeout(REST_S):
+                while not await self._at_rest():
+                    self._check_pace()
+                    await asyncio.sleep(LOOK_S)
         except TimeoutError:
             raise BrokenError(
                 f"the region was not at rest within {REST_S:.0f} s: {await self._unrest()}"
@@ -279,6 +310,8 @@ class Run:
             if bundle is None:
                 raise BrokenError("all is mended, and the registry does not answer")
             invariants.check_index(self.record, person, bundle, sops_at)
+        for image in sorted(self.record.acknowledged):
+            invariants.check_bytes(image, *await self._retrieved(image))
 
     async def _at_rest(self) -> bool:
         if not await self._linked():
