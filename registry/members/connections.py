@@ -1,11 +1,10 @@
-"""What is open for a member right now, so that suspension can end it.
+"""What we have open at a member right now, so that suspension can end it (D21).
 
-That is streams and keep-alive connections (D21).
+What a member has open here is cut by its certificate (:class:`crosslight.runtime.peers.LivePeers`).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from crosslight.runtime.log import get_logger
@@ -15,27 +14,13 @@ log = get_logger("members")
 
 
 class LiveConnections:
-    """Connections and streams by member.
-
-    TLS is checked only at a handshake, so a suspended member's must be closed.
-    """
+    """Streams from members, by member."""
 
     def __init__(self) -> None:
-        self._transports: dict[MemberId, dict[int, asyncio.BaseTransport]] = {}
         self._closers: dict[MemberId, list[Callable[[], None]]] = {}
 
-    def connection(self, member: MemberId, transport: asyncio.BaseTransport | None) -> None:
-        """Abort ``transport`` when the member is cut off; forgotten some time after it closed."""
-        if transport is None:
-            return
-        known = self._transports.setdefault(member, {})
-        if id(transport) not in known:
-            for key in [key for key, transport in known.items() if transport.is_closing()]:
-                del known[key]
-            known[id(transport)] = transport
-
     def closer(self, member: MemberId, close: Callable[[], None]) -> Callable[[], None]:
-        """Call ``close`` when the member is cut off, for things that end politely.
+        """Call ``close`` when the member is cut off.
 
         Returns how to forget it.
         """
@@ -50,19 +35,13 @@ class LiveConnections:
 
     def count(self, member: MemberId) -> int:
         """How much is open."""
-        open_transports = [t for t in self._transports.get(member, {}).values() if not t.is_closing()]
-        return len(open_transports) + len(self._closers.get(member, ()))
+        return len(self._closers.get(member, ()))
 
     def cut(self, member: MemberId) -> int:
-        """End all that is open for the member; how much there was."""
-        count = self.count(member)
+        """End all that is open at the member; how much there was."""
+        found = self.count(member)
         for close in list(self._closers.pop(member, ())):
             close()
-        for transport in self._transports.pop(member, {}).values():
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
-            else:
-                transport.close()
-        if count:
-            log.warning("connections cut", count=count)
-        return count
+        if found:
+            log.warning("connections cut", count=found)
+        return found
