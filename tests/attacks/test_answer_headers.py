@@ -20,6 +20,7 @@ from crosslight.runtime.http import client_session
 from crosslight.runtime.tls import client_context
 from node.listeners import web_application as node_application
 from registry.listeners import web_application as registry_application
+from registry.members.systems import asked_grants
 
 UIDS = {"study": "1.2.1", "series": "1.2.1.1", "instance": "1.2.1.1.1", "frames": "1", "code": "RTK"}
 PAGES = ("text/html",)
@@ -81,7 +82,9 @@ async def walked(session: ClientSession, base: str, app: web.Application) -> tup
 async def test_every_answer_says_what_it_is_not(region: Closed) -> None:
     registry, node = region.registry, region.nodes["RTK"]
     authority = region.folder / "registry" / "ca" / "ca.pem"
-    files = await registry.members.issue_system("viewer", region.folder / "systems")
+    files = await registry.members.systems.issue(
+        "viewer", region.folder / "systems", asked_grants(("find", "open"))
+    )
     nobody = client_context(authority)
     system = client_context(authority, files.cert, files.key)
     seen: set[int] = set()

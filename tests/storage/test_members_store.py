@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from callers import operator
@@ -20,10 +21,11 @@ from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Endpoints, Invitation
-from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated
+from crosslight.standards.problem import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
+from registry.members import store as store_module
 from registry.members.presence import PresenceRow, Report
 from registry.members.service import MemberService
 
@@ -170,6 +172,56 @@ async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
         members.active(one.code)
     with pytest.raises(Invalid):
         await members.foreign_member("no oid", "system:A")
+
+
+async def test_one_system_cannot_take_all_places_of_sources_nor_an_oid_of_the_region(
+    database: Db, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = await service(database, tmp_path)
+    monkeypatch.setattr(store_module, "MAX_FOREIGN_EACH", 2)
+    loads = 0
+    load = members.store.load
+
+    async def counted() -> Any:
+        nonlocal loads
+        loads += 1
+        return await load()
+
+    monkeypatch.setattr(members.store, "load", counted)
+    for oid in ("1.2.3.4", "1.2.3.5"):
+        assert (await members.foreign_member(oid, "system:A")).repository_unique_id == oid
+        assert members.by_repository(oid) is not None
+    with pytest.raises(TooLarge, match="Limit here: 2"):
+        await members.foreign_member("1.2.3.6", "system:A")
+    assert (await members.foreign_member("1.2.3.4", "system:A")).status == "foreign", "known ones are known"
+    await members.foreign_member("1.2.3.6", "system:B")
+    assert loads == 0, "the others are not read anew for each"
+    assert members.version == await members.store.version()
+    root = members.root_oid
+    for oid in (root, f"{root}.10.{99}.1", str(members.region.home_community_id)):
+        with pytest.raises(Forbidden, match="region's own"):
+            await members.foreign_member(oid, "system:B")
+
+
+async def test_a_new_member_gets_oids_that_nobody_has(database: Db, tmp_path: Path) -> None:
+    """A source may have registered under one of them, before that was refused."""
+    members = await service(database, tmp_path)
+    await admit(members, "RTK")
+    number = max(int(m.id) for m in members.everyone())
+    taken = [f"{members.root_oid}.10.{number + 2}.1", f"{members.root_oid}.10.{number + 3}.3"]
+    await members.store.foreign(taken[0], "system:A")
+    await database.write(
+        "squat",
+        lambda tx: tx.execute(
+            "INSERT INTO member_authority VALUES (?, ?, 0, NULL, '2026')", (number, taken[1])
+        ),
+    )
+    await members.refresh()
+    await admit(members, "RXC")
+    new = members.by_code("RXC")
+    assert new is not None
+    assert {new.repository_unique_id, new.authority}.isdisjoint(taken)
+    assert new.repository_unique_id == f"{members.root_oid}.10.{number + 4}.1"
 
 
 async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ FINDINGS = {
     *(f"M{n}" for n in range(1, 9)),
     *(f"L{n}" for n in range(2, 7)),
 } - {
+    "L4",
+    "L3",
     "H7",
     "H8",
     "H2",
