@@ -1,4 +1,4 @@
-"""``crosslight-registry token`` and ``system``: what apps and outside systems are given, with their grants."""
+"""``crosslight-registry token`` and ``system``: what apps and outside systems get, with their grants."""
 
 from __future__ import annotations
 
