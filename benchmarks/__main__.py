@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import dicom, latency, registry
+from benchmarks import dicom, latency, registry, security
 from benchmarks.load import BadAnswerError
 from benchmarks.options import Options
 from benchmarks.peers import MissingError
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     "dicom": dicom.measure,
     "registry": registry.measure,
     "latency": latency.measure,
+    "security": security.measure,
 }
 
 

@@ -6,9 +6,10 @@ written while the answer leaves.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -74,6 +75,7 @@ class Ask:
         permits: Permits,
     ) -> None:
         self.near = Shares("questions", permits.config.near())
+        self._asking: dict[asyncio.Task[Any] | None, AsyncExitStack] = {}
         self.wide = Shares("questions that name nobody", permits.config.wide())
         self._db = db
         self._index = index
@@ -108,18 +110,50 @@ class Ask:
             decision, refusal = await self.permits.export(caller, face, decision)
         asked = {type(question).__name__: _plain(asdict(question))}
         result, about = QuestionResult(), About(query=asked)
-        if decision.permit:
-            wide = isinstance(question, ByPopulation)
-            lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
-            async with lane.turn(share_of(caller)):
+        async with AsyncExitStack() as working:
+            if decision.permit:
+                wide = isinstance(question, ByPopulation)
+                lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
+                await working.enter_async_context(self._turn(lane, caller))
                 result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
-        asking = self._audit.act(caller, face, action, about, decision=decision, refusal=refusal, lazy=True)
-        async with asking as act:
-            if result.opens:
-                await self.permits.keep(principal, result.opens)
-            answer = self._answer(question, result, caller.correlation)
-            yield answer
-            act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
+                if action == "retrieve":  # what follows is members' work, in turns there
+                    await self.rest()
+            asking = self._audit.act(
+                caller, face, action, about, decision=decision, refusal=refusal, lazy=True
+            )
+            async with asking as act:
+                if result.opens:
+                    await self.permits.keep(principal, result.opens)
+                answer = self._answer(question, result, caller.correlation)
+                yield answer
+                act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
+
+    @asynccontextmanager
+    async def _turn(self, lane: Shares, caller: Caller) -> AsyncIterator[None]:
+        """A turn of a caller's, for reading and for what is made of it.
+
+        Who asks within a question of the same request takes no second one: nobody waits for themselves.
+        """
+        task = asyncio.current_task()
+        if task in self._asking:
+            yield
+            return
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(lane.turn(share_of(caller)))
+            self._asking[task] = turn
+            try:
+                yield
+            finally:
+                self._asking.pop(task, None)
+
+    async def rest(self) -> None:
+        """Give back the turn of the question that this request is within.
+
+        For what is done there from now on is another's work, such as a member's, and may last.
+        """
+        turn = self._asking.get(asyncio.current_task())
+        if turn is not None:
+            await turn.aclose()
 
     def _read(
         self, tx: Tx, principal: Principal, face: Face, question: Question, asked: dict[str, Any]

@@ -303,6 +303,7 @@ class DicomwebFace:
 
     async def _from_holder(self, request: web.Request, answer: Answer, study: str, path: str) -> web.Response:
         """A holder's own rows, with the region's addresses in them."""
+        await self._ask.rest()
         holders = self._holders(request, answer, study)
         base, limit = self._base(request), self._config.max_answer_bytes
         if code := request.match_info.get("code", ""):

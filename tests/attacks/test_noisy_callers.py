@@ -10,17 +10,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector
+from callers import caller
 from dimse_node import ECHO, associate
 from dimse_node import node as dimse_node
 from members_region import until
-from registry_room import make_room
+from registry_room import make_room, room_config
 from room_faces import room_faces
 
 from crosslight.runtime.db import SqliteDb
 from crosslight.standards.access import Principal
 from crosslight.standards.xds.wire.soap import render_envelope
 from node.dimse.config import KnownCaller
-from registry.ask.question import ByPopulation, StudyFilter
+from registry.ask.config import AskConfig
+from registry.ask.question import ByPopulation, DirectoryQuestion, StudyFilter
 
 NOISY, QUIET = "127.0.0.2", "127.0.0.3"
 
@@ -79,6 +81,36 @@ async def test_questions_of_one_caller_leave_others_theirs(tmp_path: Path) -> No
         assert order.index("quiet") <= 1, order
     finally:
         let_go.set()
+        await db.close()
+
+
+async def test_a_question_within_a_question_waits_for_nobody(tmp_path: Path) -> None:
+    """A request that asks more within its own question could else wait for itself."""
+    db = SqliteDb(tmp_path / "registry.sqlite")
+    try:
+        room = await make_room(db, config=room_config(ask=AskConfig(questions=1, turn_timeout_s=0.2)))
+        question = DirectoryQuestion()
+        asking = caller(exporter("one"), "c1")
+
+        async def both() -> None:
+            async with (
+                room.ask.question(asking, face="fhir", action="search", question=question),
+                room.ask.question(asking, face="fhir", action="read", question=question),
+            ):
+                assert room.ask.near.queue.running == 1
+
+        async def waiting_for_a_member() -> None:
+            async with room.ask.question(asking, face="fhir", action="search", question=question):
+                await room.ask.rest()
+                await both_done.wait()
+
+        both_done = asyncio.Event()
+        slow = asyncio.create_task(waiting_for_a_member())
+        await asyncio.gather(both(), both())  # beside one that waits for somebody else
+        both_done.set()
+        await slow
+        assert room.ask.near.queue.running == 0
+    finally:
         await db.close()
 
 
