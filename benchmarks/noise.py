@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, TCPConnector
@@ -30,6 +31,8 @@ from simulations.people import SyntheticPatient
 from simulations.region import DemoRegion
 
 NOISY_AT = "127.0.0.2"
+BEGUN_S = 5.0  # for noise to begin
+FHIR, PARTS = "application/fhir+json", 'multipart/related; type="application/dicom"'
 Times = tuple[list[float], list[float]]  # seconds alone, and beside
 
 
@@ -86,9 +89,8 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> float:
 Pair = tuple[Callable[[], Awaitable[None]], Callable[[], Any]]
 
 
-async def _session(stack: AsyncExitStack, place: Place, token: str, address: str = "") -> ClientSession:
-    here = (address, 0) if address else None
-    connector = TCPConnector(ssl=trusting(place.made.ca) or True, limit=0, local_addr=here)
+async def _session(stack: AsyncExitStack, place: Place, token: str) -> ClientSession:
+    connector = TCPConnector(ssl=trusting(place.made.ca) or True, limit=0)
     headers = {"Authorization": f"Bearer {token}"}
     return await stack.enter_async_context(
         ClientSession(connector=connector, headers=headers, auto_decompress=False)
@@ -103,87 +105,122 @@ async def _get(session: ClientSession, url: str, accept: str) -> None:
 
 
 @asynccontextmanager
-async def _going(tasks: list[asyncio.Task[None]], settled: float = 1.0) -> AsyncIterator[None]:
-    """Noise that has begun, until the end of the block."""
-    await asyncio.sleep(settled)
+async def _elsewhere(noise: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> AsyncIterator[None]:
+    """Noise in a process of its own, which has begun, until the end of the block."""
+    process = get_context("spawn").Process(target=_run, args=(noise, args), daemon=True)
+    process.start()
+    await asyncio.sleep(BEGUN_S)
     try:
+        if not process.is_alive():
+            raise BadAnswerError("the noise has ended")
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        process.kill()
+        await asyncio.to_thread(process.join)
 
 
-async def _again(work: Callable[[], Awaitable[None]]) -> None:
+def _run(noise: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]) -> None:
+    asyncio.run(noise(*args))
+
+
+async def _again(clients: int, work: Callable[[], Awaitable[None]]) -> None:
     """Over and over, whatever it is answered."""
-    while True:
-        with suppress(BadAnswerError, ClientError, OSError, TimeoutError):
-            await work()
-        await asyncio.sleep(0.01)
+
+    async def client() -> None:
+        while True:
+            with suppress(BadAnswerError, ClientError, OSError, TimeoutError):
+                await work()
+            await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+
+
+def _noisy(ca: Path | None, token: str) -> ClientSession:
+    connector = TCPConnector(ssl=trusting(ca) or True, limit=0, local_addr=(NOISY_AT, 0))
+    return ClientSession(
+        connector=connector, headers={"Authorization": f"Bearer {token}"}, auto_decompress=False
+    )
+
+
+async def _silent(port: int, tls: ssl.SSLContext | None, count: int, begun: bytes = b"") -> list[Any]:
+    """Connections that say nothing, or half of something."""
+    held = []
+    for number in range(count):
+        held.append(await asyncio.open_connection(HOST, port, ssl=tls, local_addr=(NOISY_AT, 0)))
+        if number % 2:
+            held[-1][1].write(begun)
+    return held
+
+
+async def _many_searches(ca: Path | None, port: int, url: str, token: str) -> None:
+    held = await _silent(port, trusting(ca), 300)
+    async with _noisy(ca, token) as session:
+        await _again(48, lambda: _get(session, url, FHIR))
+    held.clear()
+
+
+async def _unread(ca: Path | None, url: str, token: str) -> None:
+    async with _noisy(ca, token) as session:
+
+        async def open_() -> None:
+            async with session.get(url, headers={"Accept": PARTS}) as answer:
+                answer.raise_for_status()
+                await asyncio.sleep(3600)
+
+        await _again(60, open_)
+
+
+async def _large_pictures(ca: Path | None, url: str, token: str) -> None:
+    numbers = count(1_000_000)
+    async with _noisy(ca, token) as session:
+        asked = url + "?viewport=8192,8192&window={},400,linear"  # each another picture
+        await _again(24, lambda: _get(session, asked.format(next(numbers)), "image/jpeg"))
+
+
+async def _half_messages(port: int, files: tuple[Path, Path, Path | None], community: str) -> None:
+    tls = client_context(*files, expect=Identity("gateway", "", community))
+    held = await _silent(port, tls, 60, b"\x0bMSH|half of a message")
+    await asyncio.sleep(3600)
+    held.clear()
+
+
+async def _silent_callers(port: int) -> None:
+    held = await _silent(port, None, 100)
+    await asyncio.sleep(3600)
+    held.clear()
 
 
 async def _searches(place: Place, stack: AsyncExitStack) -> Pair:
     quiet = await _session(stack, place, await place.token("quiet"))
-    noisy = await _session(stack, place, await place.token("noisy"), NOISY_AT)
-    url, kind = place.registry + place.search, "application/fhir+json"
-
-    @asynccontextmanager
-    async def noise() -> AsyncIterator[None]:
-        tls = trusting(place.made.ca)
-        async with AsyncExitStack() as held:
-            for _ in range(300):
-                _, writer = await asyncio.open_connection(
-                    HOST, place.made.port_base, ssl=tls, local_addr=(NOISY_AT, 0)
-                )
-                held.callback(writer.close)
-            tasks = [asyncio.create_task(_again(lambda: _get(noisy, url, kind))) for _ in range(48)]
-            async with _going(tasks):
-                yield
-
-    return lambda: _get(quiet, url, kind), noise
+    noisy, url = await place.token("noisy"), place.registry + place.search
+    return lambda: _get(quiet, url, FHIR), lambda: _elsewhere(
+        _many_searches, place.made.ca, place.made.port_base, url, noisy
+    )
 
 
 async def _images(place: Place, stack: AsyncExitStack) -> Pair:
     quiet = await _session(stack, place, await place.token("quiet"))
-    noisy = await _session(stack, place, await place.token("noisy"), NOISY_AT)
-    base, kind = f"{place.registry}/dicomweb", 'multipart/related; type="application/dicom"'
-
-    async def unread() -> None:
-        async with noisy.get(base + place.study, headers={"Accept": kind}) as answer:
-            answer.raise_for_status()
-            await asyncio.sleep(3600)
-
-    @asynccontextmanager
-    async def noise() -> AsyncIterator[None]:
-        async with _going([asyncio.create_task(_again(unread)) for _ in range(60)], 3.0):
-            yield
-
-    return lambda: _get(quiet, base + place.image, kind), noise
+    noisy, base = await place.token("noisy"), f"{place.registry}/dicomweb"
+    return lambda: _get(quiet, base + place.image, PARTS), lambda: _elsewhere(
+        _unread, place.made.ca, base + place.study, noisy
+    )
 
 
 async def _pictures(place: Place, stack: AsyncExitStack) -> Pair:
     quiet = await _session(stack, place, await place.token("quiet", place.code))
-    noisy = await _session(stack, place, await place.token("noisy", place.code), NOISY_AT)
-    url, numbers = f"{place.made.node_base(place.code)}/dicomweb{place.image}/rendered", count(1)
+    noisy, numbers = await place.token("noisy", place.code), count(1)
+    url = f"{place.made.node_base(place.code)}/dicomweb{place.image}/rendered"
 
-    def picture(session: ClientSession, side: int) -> Awaitable[None]:
-        asked = f"?viewport={side},{side}&window={next(numbers)},400,linear"  # each another picture
-        return _get(session, url + asked, "image/jpeg")
+    def small() -> Awaitable[None]:
+        return _get(quiet, f"{url}?viewport=128,128&window={next(numbers)},400,linear", "image/jpeg")
 
-    @asynccontextmanager
-    async def noise() -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_again(lambda: picture(noisy, 8192))) for _ in range(24)]
-        async with _going(tasks):
-            yield
-
-    return lambda: picture(quiet, 128), noise
+    return small, lambda: _elsewhere(_large_pictures, place.made.ca, url, noisy)
 
 
 async def _messages(place: Place, stack: AsyncExitStack) -> Pair:
-    state = RegionState(place.made.node_folder(place.code) / "region", place.made.files)
-    gateway = Identity("gateway", "", state.region.home_community_id)
-    port = int(state.registry.mllp.rpartition(":")[2])
-    client = MllpClient(HOST, port, tls=state.credentials.client(gateway))
+    made, state = place.made, RegionState(place.made.node_folder(place.code) / "region", place.made.files)
+    community, port = state.region.home_community_id, int(state.registry.mllp.rpartition(":")[2])
+    client = MllpClient(HOST, port, tls=state.credentials.client(Identity("gateway", "", community)))
     stack.push_async_callback(client.close)
     patient = Patient(
         local=Identifier("bench-1", state.member.authority), name=PersonName("Ng^Ada"), birth_date="19500101"
@@ -195,35 +232,12 @@ async def _messages(place: Place, stack: AsyncExitStack) -> Pair:
         if not parse_ack(answer).accepted:
             raise BadAnswerError("the feed was refused")
 
-    @asynccontextmanager
-    async def noise() -> AsyncIterator[None]:
-        made = place.made
-        if made.ca is None or made.client_cert is None:
-            raise BadAnswerError("TLS is what is measured here")
-        tls: ssl.SSLContext = client_context(made.ca, made.client_cert, made.client_key, expect=gateway)
-        async with AsyncExitStack() as held:
-            for number in range(60):
-                _, writer = await asyncio.open_connection(HOST, port, ssl=tls)
-                held.callback(writer.close)
-                if number % 2:
-                    writer.write(b"\x0bMSH|half of a message")
-            yield
-
-    return send, noise
+    if made.ca is None or made.client_cert is None:
+        raise BadAnswerError("TLS is what is measured here")
+    files = made.ca, made.client_cert, made.client_key
+    return send, lambda: _elsewhere(_half_messages, port, files, str(community))
 
 
 async def _echoes(place: Place, stack: AsyncExitStack) -> Pair:
     dimse, port = place.made.dimse(place.code), place.made.ports(place.code).dimse
-
-    @asynccontextmanager
-    async def noise() -> AsyncIterator[None]:
-        with ExitStack() as held:
-            for _ in range(100):
-                held.enter_context(socket.create_connection((HOST, port), source_address=(NOISY_AT, 0)))
-            await asyncio.sleep(0.5)
-            yield
-
-    async def echo() -> None:
-        await asyncio.to_thread(dimse.echo)
-
-    return echo, noise
+    return lambda: asyncio.to_thread(dimse.echo), lambda: _elsewhere(_silent_callers, port)
