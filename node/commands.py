@@ -308,7 +308,9 @@ async def verify(
             )
         left = report.faults
         if vault is not None and source is not None and left:
-            left = await node.archive.repair(left, source, vault)
+            async with await at_the_machine(node, "restore", source=str(source)) as act:
+                left = await node.archive.repair(left, source, vault)
+                act.gave(len(report.faults) - len(left), "objects", of=len(report.faults))
     console.print(
         f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged."
     )

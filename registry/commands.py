@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from crosslight.runtime.audit import AuditLog, keeping
+from crosslight.runtime.audit import About, AuditLog, keeping
 from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
+from crosslight.runtime.operators import AT_THE_MACHINE
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Grants
 from crosslight.standards.problem import ConfigError, Invalid, NotFound
@@ -296,8 +297,11 @@ async def migrate_audit(folder: Path) -> str:
                 f"The audit's owner is the service's own role, {role!r}.",
                 todo="Make another role: see operations.md, PostgreSQL.",
             )
-        await AuditLog(owner, seams.clock).open()
-        await keeping.grant(owner, role)
+        audit = AuditLog(owner, seams.clock)
+        await audit.open()
+        about, by = About(query={"act": "migrate", "role": role}), command_line(seams.ids)
+        async with audit.act(by, "admin", "operate", about, decision=AT_THE_MACHINE):
+            await keeping.grant(owner, role)
     finally:
         await service.close()
         await owner.close()

@@ -115,6 +115,7 @@ async def test_the_service_adds_and_reads_and_can_do_nothing_else(two: Roles) ->
     assert (await two.does("invite", "RTK")).exit_code == 0
     shown = await two.does("audit", "--csv")
     assert ",invite,permit," in shown.output
+    assert "operate" in shown.output, "who gave the rights is audited"
     for table, column in (("audit_entry", "at"), ("audit_patient", "value"), ("audit_expiry", "at")):
         for statement in (
             f"UPDATE {table} SET {column} = ''",

@@ -82,6 +82,9 @@ def test_what_is_done_to_a_node_is_audited(tmp_path: Path, run: Run) -> None:
     node_does("undelete", STUDY)
     node_does("retry")
     node_does("backup", copy)
+    (held,) = (path for path in (node / "archive").rglob("*.dcm"))
+    held.unlink()
+    node_does("verify", "--repair-from", copy)
     node_does("audit", "--study", STUDY, "--csv")
     run(node_main, "--dir", again, "--as", "Jo", "restore", copy)
     done = asyncio.run(acts(node))
@@ -91,13 +94,14 @@ def test_what_is_done_to_a_node_is_audited(tmp_path: Path, run: Run) -> None:
         ("undelete", "ok 1 instances"),
         ("retry", "ok 0 studies"),
         ("backup", "ok 1 objects, 1 copied"),
+        ("restore", "ok 1 objects, 1 in all"),
         ("audit", "ok 2 acts"),
     ]
     assert all(act.who.name == "command line: Jo" and act.decision == "permit" for act in done)
     assert done[0].query == {"paths": [str(pile)], "given": 1}
     assert (done[1].studies, done[1].query) == ((STUDY,), {"reason": "wrong patient"})
     assert done[1].patients, "found by the patient"
-    assert done[5].query == {"study": STUDY, "form": "csv"}
+    assert done[6].query == {"study": STUDY, "form": "csv"}
     restored = asyncio.run(of(again, "restore"))
     assert (restored.text, restored.query) == ("ok 1 objects", {"source": str(copy)})
     assert asyncio.run(of(again, "backup")).outcome.kind == "cut", "copied while it was being made"

@@ -23,7 +23,7 @@ from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.terminal import WIDTH, make_console
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier, MemberId
-from crosslight.standards.problem import Forbidden, Invalid, MemberUnreachable
+from crosslight.standards.problem import Forbidden, Invalid, MemberUnreachable, StorageError
 from registry.members.model import Presence
 from registry.members.printing import (
     certificate_text,
@@ -336,3 +336,22 @@ def test_tables_in_a_pipe_keep_their_words(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert make_console().width == WIDTH
+
+
+@pytest.mark.parametrize("form", [{}, {"as_csv": True}, {"as_json": True}])
+async def test_what_cannot_be_audited_is_not_read(
+    audit: AuditLog,
+    form: dict[str, bool],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def full(entry: object) -> int:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(audit, "begin", full)
+    options = dict.fromkeys(("patient", "user", "organisation", "study", "since", "until"), "")
+    whole = {**options, "action": None, "decision": None, "limit": 10, "before": None}
+    wanted = asked(**{**whole, "as_json": False, "as_csv": False, **form})  # type: ignore[arg-type]  # as a command's
+    with pytest.raises(StorageError):
+        await print_audit(audit, wanted, Console(file=sys.stdout), operator())
+    assert capsys.readouterr().out == ""
