@@ -29,7 +29,7 @@ DOCTOR = Principal(subject="dr", name="Dr", roles=frozenset({"clinician"}), orga
 
 
 @dataclass
-class Attacked:
+class AttackedRegion:
     """The region, and what an attacker has of it."""
 
     region: Whole
@@ -101,10 +101,10 @@ class Attacked:
 
 
 @asynccontextmanager
-async def attacked(folder: Path) -> AsyncIterator[Attacked]:
+async def attacked(folder: Path) -> AsyncIterator[AttackedRegion]:
     """A region with a study at each of two members."""
     async with whole_region(folder, {"RTK": "grpc", "RXC": "grpc"}, secured=True) as region:
         for code, study in (("RTK", STUDY), ("RXC", OTHERS)):
             await region.homes[code].add([ct(study, f"{study}.1", f"{study}.1.1")])
         files = await region.registry.members.systems.issue("app-server", folder / "system", APP.grants)
-        yield Attacked(region, (files.cert, files.key))
+        yield AttackedRegion(region, (files.cert, files.key))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from attacked_region import DOCTOR, Attacked, attacked
+from attacked_region import DOCTOR, AttackedRegion, attacked
 from node_serving import ct
 from road_studies import NUMBER, with_number
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked]:
+async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedRegion]:
     """Two trusts' records claim one number, with two dates of birth."""
     async with attacked(tmp_path_factory.mktemp("disputed")) as one:
         for code, study, born in (("RTK", f"{THEIRS}.1", "19700101"), ("RXC", THEIRS, "19501231")):
@@ -42,7 +42,7 @@ WAYS = (
 )
 
 
-async def shown(at: Attacked, token: str, path: str) -> tuple[int, bool]:
+async def shown(at: AttackedRegion, token: str, path: str) -> tuple[int, bool]:
     """The status, and whether anything of the study was given."""
     status, said = await at.ask("GET", f"{at.region.registry.people_url}/{path}", token)
     given = (b"DICM" in said or b"CT <head>" in said) if isinstance(said, bytes) else _given(said)
@@ -54,7 +54,7 @@ def _given(said: Any) -> bool:
     return any(part in text for part in (f"{THEIRS}.1", "RXC-9", "19501231", "CT <head>"))
 
 
-async def test_its_uid_opens_it_for_nobody_and_a_search_opens_it_for_who_searched(at: Attacked) -> None:
+async def test_its_uid_opens_it_for_nobody_and_a_search_opens_it_for_who_searched(at: AttackedRegion) -> None:
     knows, searches = (at.issue(replace(DOCTOR, subject=name)) for name in ("knows-the-uid", "searches"))
     for path in WAYS:
         status, given = await shown(at, knows, path)
@@ -70,13 +70,13 @@ async def test_its_uid_opens_it_for_nobody_and_a_search_opens_it_for_who_searche
         assert not (await shown(at, knows, path))[1], path
 
 
-async def test_a_refusal_says_where_to_search(at: Attacked) -> None:
+async def test_a_refusal_says_where_to_search(at: AttackedRegion) -> None:
     url = f"{at.region.registry.people_url}/dicomweb/studies/{THEIRS}"
     status, said = await at.ask("GET", url, at.issue(replace(DOCTOR, subject="asks")))
     assert (status, "RXC" in str(said)) == (404, True)
 
 
-async def test_its_own_trust_opens_it_by_its_uid(at: Attacked) -> None:
+async def test_its_own_trust_opens_it_by_its_uid(at: AttackedRegion) -> None:
     own = at.issue(replace(DOCTOR, subject="own", organisation="RXC"))
     for path in WAYS:
         assert (await shown(at, own, path))[1], path

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from attacked_region import APP, DOCTOR, STUDY, Attacked, attacked
+from attacked_region import APP, DOCTOR, STUDY, AttackedRegion, attacked
 
 from crosslight.standards.access import Grants, Principal
 
@@ -44,7 +44,7 @@ NOBODY_THERE = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked]:
+async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedRegion]:
     async with attacked(tmp_path_factory.mktemp("export")) as one:
         for home in one.region.homes.values():
             await home.settled()
@@ -54,17 +54,19 @@ async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def here(at: Attacked, who: Principal, path: str) -> tuple[int, Any]:
+async def here(at: AttackedRegion, who: Principal, path: str) -> tuple[int, Any]:
     return await at.ask("GET", f"{at.region.registry.people_url}/{path}", at.issue(who))
 
 
-async def there(at: Attacked, who: Principal, path: str) -> tuple[int, Any]:
+async def there(at: AttackedRegion, who: Principal, path: str) -> tuple[int, Any]:
     token = await at.exchanged(at.issue(who))
     return await at.ask("GET", f"{at.region.homes['RTK'].app.endpoints.base}/dicomweb/{path}", token)
 
 
 @pytest.mark.parametrize("path", NOBODY)
-async def test_a_question_that_names_nobody_is_refused_and_says_what_to_add(at: Attacked, path: str) -> None:
+async def test_a_question_that_names_nobody_is_refused_and_says_what_to_add(
+    at: AttackedRegion, path: str
+) -> None:
     for who in (DOCTOR, APP):
         status, said = await here(at, who, path)
         assert status in (400, 403), said
@@ -77,20 +79,20 @@ async def test_a_question_that_names_nobody_is_refused_and_says_what_to_add(at: 
 
 
 @pytest.mark.parametrize("path", NOBODY_THERE)
-async def test_a_member_lists_nobody_either(at: Attacked, path: str) -> None:
+async def test_a_member_lists_nobody_either(at: AttackedRegion, path: str) -> None:
     for who in (DOCTOR, APP):
         status, said = await there(at, who, path)
         assert (status, "PatientID" in str(said)) == (403, True), said
 
 
-async def test_whom_a_question_names_is_answered(at: Attacked) -> None:
+async def test_whom_a_question_names_is_answered(at: AttackedRegion) -> None:
     for who in (DOCTOR, APP):
         for path in ("fhir/ImagingStudy?patient.identifier=L-1", "dicomweb/studies?PatientID=L-1"):
             assert (await here(at, who, path))[0] == 200, path
         assert (await there(at, who, "studies?PatientID=L-1"))[0] == 200
 
 
-async def test_those_who_may_are_answered_and_open_no_image(at: Attacked) -> None:
+async def test_those_who_may_are_answered_and_open_no_image(at: AttackedRegion) -> None:
     for who in (EXPORTER, GRANTED):
         for path in ("fhir/ImagingStudy?_count=100", "dicomweb/studies"):
             status, said = await here(at, who, path)
@@ -102,7 +104,7 @@ async def test_those_who_may_are_answered_and_open_no_image(at: Attacked) -> Non
     assert (await there(at, EXPORTER, f"studies/{STUDY}"))[0] == 403
 
 
-async def test_exports_are_audited_as_such_allowed_or_not(at: Attacked) -> None:
+async def test_exports_are_audited_as_such_allowed_or_not(at: AttackedRegion) -> None:
     who = replace(DOCTOR, subject="curious")
     await here(at, who, "fhir/ImagingStudy")
     await here(at, replace(EXPORTER, subject="allowed"), "fhir/ImagingStudy")
@@ -112,7 +114,7 @@ async def test_exports_are_audited_as_such_allowed_or_not(at: Attacked) -> None:
     assert found["allowed"] == ("export", "permit")
 
 
-async def test_many_tries_are_an_alarm_in_metrics_and_health(at: Attacked) -> None:
+async def test_many_tries_are_an_alarm_in_metrics_and_health(at: AttackedRegion) -> None:
     base = at.region.registry.people_url
     for _ in range(10):
         await here(at, replace(DOCTOR, subject="hungry"), "dicomweb/studies")

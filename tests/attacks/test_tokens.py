@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from attacked_region import DOCTOR, OTHERS, STUDY, Attacked, attacked
+from attacked_region import DOCTOR, OTHERS, STUDY, AttackedRegion, attacked
 
 from crosslight.standards.access import Principal
 from registry.access.exchange import EXCHANGE_AT, GRANT_TYPE, METADATA_PATH
@@ -21,7 +21,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked]:
+async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedRegion]:
     async with attacked(tmp_path_factory.mktemp("attacked")) as one:
         yield one
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # --- release tokens: H2 -------------------------------------------------------------------------------------
 
 
-async def test_a_release_token_opens_for_the_gateway_and_for_nobody_else(at: Attacked) -> None:
+async def test_a_release_token_opens_for_the_gateway_and_for_nobody_else(at: AttackedRegion) -> None:
     token = at.release(STUDY)
     assert await at.opens(token, "RTK", by="gateway") == 200
     for thief in ("RXC", "RTK", "system"):
@@ -42,7 +42,7 @@ async def test_a_release_token_opens_for_the_gateway_and_for_nobody_else(at: Att
     assert await at.opens("", "RTK", by="gateway") == 403, "the certificate alone"
 
 
-async def test_a_release_token_that_is_bound_to_another_certificate_or_to_none(at: Attacked) -> None:
+async def test_a_release_token_that_is_bound_to_another_certificate_or_to_none(at: AttackedRegion) -> None:
     """Even one that the region's own key has signed."""
     signer = at.region.registry.parts.access.tokens.signer
     real = signer.presenter
@@ -56,7 +56,7 @@ async def test_a_release_token_that_is_bound_to_another_certificate_or_to_none(a
         signer.presenter = real
 
 
-async def test_a_renewed_gateway_opens_with_its_new_certificate(at: Attacked) -> None:
+async def test_a_renewed_gateway_opens_with_its_new_certificate(at: AttackedRegion) -> None:
     """Tokens and connections change over together; what was minted for the old one ends with it."""
     registry = at.region.registry
     own = registry.members.own
@@ -74,7 +74,7 @@ async def test_a_renewed_gateway_opens_with_its_new_certificate(at: Attacked) ->
     assert await at.opens(at.release(STUDY), "RTK", by="gateway") == 200
 
 
-async def test_what_was_withdrawn_opens_nothing_at_a_member(at: Attacked) -> None:
+async def test_what_was_withdrawn_opens_nothing_at_a_member(at: AttackedRegion) -> None:
     """Neither a token itself, nor what was exchanged for it, nor a release in its name."""
     source, home = at.issue(), at.region.homes["RTK"]
     given = await at.exchanged(source)
@@ -90,7 +90,7 @@ async def test_what_was_withdrawn_opens_nothing_at_a_member(at: Attacked) -> Non
     state.directory = before
 
 
-async def test_another_writing_of_a_signature_is_the_same_token(at: Attacked) -> None:
+async def test_another_writing_of_a_signature_is_the_same_token(at: AttackedRegion) -> None:
     """(r, s) and (r, n - s) are both good ECDSA signatures: a token is ended by its id, not by its text."""
     given, home = await at.exchanged(at.issue()), at.region.homes["RTK"]
     head, body, signature = given.split(".")
@@ -109,7 +109,7 @@ async def test_another_writing_of_a_signature_is_the_same_token(at: Attacked) ->
 # --- access tokens: M1 --------------------------------------------------------------------------------------
 
 
-async def test_a_token_of_the_registry_is_no_good_at_a_member_and_says_what_to_do(at: Attacked) -> None:
+async def test_a_token_of_the_registry_is_no_good_at_a_member_and_says_what_to_do(at: AttackedRegion) -> None:
     token, node = at.issue(), at.region.homes["RTK"].app.endpoints.base
     status, said = await at.ask("GET", f"{node}/dicomweb/studies?PatientID=1", token)
     assert status == 401
@@ -117,7 +117,7 @@ async def test_a_token_of_the_registry_is_no_good_at_a_member_and_says_what_to_d
     assert await at.opens(await at.exchanged(token), "RTK") == 200
 
 
-async def test_a_token_that_a_member_was_shown_opens_nothing_elsewhere(at: Attacked) -> None:
+async def test_a_token_that_a_member_was_shown_opens_nothing_elsewhere(at: AttackedRegion) -> None:
     """The member RTK replays what an app showed it: at the registry, at the other member, for another one."""
     registry, stolen = at.region.registry, await at.exchanged(at.issue())
     faces = [
@@ -135,7 +135,7 @@ async def test_a_token_that_a_member_was_shown_opens_nothing_elsewhere(at: Attac
     assert await at.opens(stolen, "RTK") == 200, "what it is for, it opens"
 
 
-async def test_a_token_bound_to_a_system_is_good_beside_its_certificate_only(at: Attacked) -> None:
+async def test_a_token_bound_to_a_system_is_good_beside_its_certificate_only(at: AttackedRegion) -> None:
     bound = await at.exchanged(at.issue(), by="system")
     assert at.claims(bound)["cnf"]["x5t#S256"]
     assert await at.opens(bound, "RTK", by="system") == 200
@@ -144,13 +144,13 @@ async def test_a_token_bound_to_a_system_is_good_beside_its_certificate_only(at:
         assert await at.opens(bound, "RTK", by=thief) == 401, thief
 
 
-async def test_members_and_the_gateway_exchange_nothing(at: Attacked) -> None:
+async def test_members_and_the_gateway_exchange_nothing(at: AttackedRegion) -> None:
     for by, expected in (("RXC", (403, "unauthorized_client")), ("gateway", (401, "invalid_client"))):
         status, said = await at.exchange(at.issue(), by=by)
         assert (status, said["error"]) == expected, by
 
 
-async def test_what_is_given_is_never_more_than_what_was_shown(at: Attacked) -> None:
+async def test_what_is_given_is_never_more_than_what_was_shown(at: AttackedRegion) -> None:
     token = at.issue(hours=0.01)
     shown, given = at.claims(token), at.claims(await at.exchanged(token))
     assert {n: given[n] for n in ("sub", "roles", "org", "pou", "grants")} == {
@@ -182,18 +182,18 @@ async def test_what_is_given_is_never_more_than_what_was_shown(at: Attacked) -> 
     ],
 )
 async def test_exchanges_that_are_refused(
-    at: Attacked, form: dict[str, str], expected: tuple[int, str]
+    at: AttackedRegion, form: dict[str, str], expected: tuple[int, str]
 ) -> None:
     status, said = await at.exchange(at.issue(), **form)
     assert (status, said["error"]) == expected, said
     assert said["error_description"]
 
 
-async def test_a_release_token_is_exchanged_for_nothing(at: Attacked) -> None:
+async def test_a_release_token_is_exchanged_for_nothing(at: AttackedRegion) -> None:
     assert (await at.exchange(at.release(STUDY)))[0] == 400
 
 
-async def test_for_whom_a_token_is_may_be_said_by_address(at: Attacked) -> None:
+async def test_for_whom_a_token_is_may_be_said_by_address(at: AttackedRegion) -> None:
     """As /fhir/Endpoint says it; one that names another member beside it is refused."""
     where = at.region.homes["RXC"].app.endpoints.base + "/dicomweb"
     given = await at.exchanged(at.issue(), audience="", resource=where)
@@ -201,7 +201,7 @@ async def test_for_whom_a_token_is_may_be_said_by_address(at: Attacked) -> None:
     assert (await at.exchange(at.issue(), audience="RTK", resource=where))[0] == 400
 
 
-async def test_an_exchange_is_audited(at: Attacked) -> None:
+async def test_an_exchange_is_audited(at: AttackedRegion) -> None:
     token = at.issue(Principal(subject="audited-app", roles=frozenset({"integrator"})))
     await at.exchanged(token, by="system", audience="RXC")
     acts = await at.region.registry.parts.ground.audit.search()
@@ -211,7 +211,7 @@ async def test_an_exchange_is_audited(at: Attacked) -> None:
     assert "system:app-server" in act.peer
 
 
-async def test_metadata_says_where_tokens_are_exchanged(at: Attacked) -> None:
+async def test_metadata_says_where_tokens_are_exchanged(at: AttackedRegion) -> None:
     base = at.region.registry.people_url
     status, said = await at.ask("GET", base + METADATA_PATH)
     assert (status, said["token_endpoint"], said["grant_types_supported"]) == (
