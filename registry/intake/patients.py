@@ -65,6 +65,11 @@ class _Domain:
             return owner == self.member
         return (owner is not None or authority == self.region.authority) and self.granted(authority)
 
+    @property
+    def links(self) -> bool:
+        """Whether this sender may say that two national numbers are one person's."""
+        return "open" in self.principal.roles or self.principal.grants.may("link")
+
     def by_number(self, authority: str) -> bool:
         """Whether a national number alone makes a record that this sender may feed."""
         return self.national(authority) and (self.member is not None or self.granted(authority))
@@ -178,10 +183,17 @@ class PatientIntake:
         assert adt.subsumed is not None  # noqa: S101 - parse_adt gives A40 its MRG-1
         for identifier, where in ((adt.survivor, "PID-3"), (adt.subsumed, "MRG-1")):
             national = domain.national(identifier.authority)
-            if domain.local(identifier.authority) or (
-                national and domain.member is None and domain.granted(identifier.authority)
-            ):
+            if domain.local(identifier.authority):
                 continue
+            if national and domain.member is None and domain.granted(identifier.authority):
+                if domain.links:
+                    continue
+                raise Forbidden(
+                    "This sender may not merge national numbers.",
+                    why=not_granted(principal, "link"),
+                    todo="Ask an identity officer of the region whether they are one person.",
+                    where=where,
+                )
             if self._of_the_domain((identifier,)) is not None:
                 raise Forbidden(
                     "This sender may not merge that authority's ids.",

@@ -15,7 +15,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
 from crosslight.runtime.peers import PeerCertificate
 from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
-from crosslight.standards.access import Grants
+from crosslight.standards.access import BEFORE_GRANTS, Grants
 from crosslight.standards.hl7.ack import Ack, parse_ack
 from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
@@ -47,6 +47,8 @@ NHS = "9990000018"
 SYSTEMS = {
     "PAS": asked_grants(("link",), feeds=(RTK, RXC, REGION.authority, NHS_NUMBER_OID)),
     "ONE": asked_grants(feeds=(RTK,)),
+    "FEEDER": asked_grants(feeds=(RTK, NHS_NUMBER_OID)),
+    "BEFORE": BEFORE_GRANTS,
     "VIEWER": asked_grants(("find", "open")),
 }
 
@@ -299,6 +301,31 @@ async def test_a40(door: Door) -> None:
     assert person is not None
     assert {r.patient.local.value for r in person.records} == {"keep", "gone"}
     assert await door.person("gone", RTK) is None
+
+
+@pytest.mark.parametrize(
+    ("sender", "code"),
+    [
+        ("member/RTK", "AR"),
+        ("system/FEEDER", "AR"),
+        ("system/BEFORE", "AR"),
+        ("system/ONE", "AR"),
+        ("system/PAS", "AA"),
+    ],
+)
+async def test_national_numbers_are_merged_by_whoever_may_link(door: Door, sender: str, code: str) -> None:
+    """One message would show one person's imaging as another's: to feed an authority is not enough."""
+    numbers = NHS, "9990000026"
+    for value, number in zip(("a1", "a2"), numbers, strict=True):
+        pid3 = f"{value}^^^&{RTK}&ISO~{number}^^^NHS"
+        assert (await door.send(pid3, certified("member/RTK"), more=f"||DOE^{value}||19500101|F")).accepted
+    kept, gone = (f"{number}^^^&{NHS_NUMBER_OID}&ISO" for number in numbers)
+    ack = await door.send(kept, certified(sender), event="A40", mrg=gone)
+    assert ack.code == code, ack.text
+    persons = [await door.person(value, RTK) for value in ("a1", "a2")]
+    assert all(persons)
+    keys = {person.key for person in persons if person is not None}
+    assert len(keys) == (1 if code == "AA" else 2)
 
 
 async def test_a47_gives_a_patient_another_number(door: Door) -> None:
