@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # neither is loaded by a command that only looks into a datab
     from aiohttp import ClientSession, web
 
     from crosslight.runtime.listener import ConnectionsConfig, Listener
-    from crosslight.runtime.tls import Credentials
+    from crosslight.runtime.tls import Credentials, Identity
 
 ChannelOptions = Sequence[tuple[str, Any]]  # gRPC's own names and values
 
@@ -95,12 +95,18 @@ class MemberLink(Protocol):
     to a server.
     """
 
+    async def prove(
+        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float
+    ) -> bytes:
+        """The certificate of ``expect`` at ``address``, PEM, as ``tls.proven_peer`` has it."""
+        ...
+
     def channel(
-        self, address: str, credentials: Credentials | None, options: ChannelOptions
+        self, address: str, credentials: Credentials | None, options: ChannelOptions, *, peer: bytes = b""
     ) -> grpc.aio.Channel:
         """A channel to ``address`` (host:port), mutual TLS with ``credentials`` or plain without.
 
-        It connects when used.
+        It connects when used. ``peer``: the only certificate that it may meet, PEM; b'': any gateway's.
         """
         ...
 
@@ -179,8 +185,15 @@ class SystemHttp:
 class GrpcLink:
     """The link between member and registry over real gRPC channels."""
 
+    async def prove(
+        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float
+    ) -> bytes:
+        from crosslight.runtime.tls import proven_peer
+
+        return await proven_peer(credentials, address, expect, timeout_s)
+
     def channel(
-        self, address: str, credentials: Credentials | None, options: ChannelOptions
+        self, address: str, credentials: Credentials | None, options: ChannelOptions, *, peer: bytes = b""
     ) -> grpc.aio.Channel:
         import grpc.aio
 
@@ -189,7 +202,7 @@ class GrpcLink:
         if credentials is None:
             return grpc.aio.insecure_channel(address, options)
         return grpc.aio.secure_channel(
-            address, credentials.grpc_channel(), [*options, *gateway_channel_options()]
+            address, credentials.grpc_channel(peer), [*options, *gateway_channel_options()]
         )
 
     def server(self, options: ChannelOptions) -> grpc.aio.Server:

@@ -8,6 +8,7 @@ suspension is decided above.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import ssl
@@ -345,10 +346,33 @@ class Credentials:
 
         return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
 
-    def grpc_channel(self) -> grpc.ChannelCredentials:
-        """Credentials of one gRPC channel, as the files are now; use with :func:`gateway_channel_options`."""
+    def grpc_channel(self, peer: bytes = b"") -> grpc.ChannelCredentials:
+        """Credentials of one gRPC channel, as the files are now; use with :func:`gateway_channel_options`.
+
+        ``peer`` is the only certificate that is met then, PEM: see :func:`proven_peer`.
+        """
         key, chain, bundle = self._pems()
-        return grpc.ssl_channel_credentials(bundle, key, chain)
+        return grpc.ssl_channel_credentials(peer or bundle, key, chain)
+
+
+async def proven_peer(credentials: Credentials, address: str, expect: Identity, timeout_s: float) -> bytes:
+    """The certificate at ``address`` (host:port) whose holder is ``expect``, PEM.
+
+    gRPC checks names of hosts and knows no SPIFFE identity. So the identity is checked here, in a handshake
+    of its own, and the channel is then bound to this very certificate.
+
+    Raises:
+        OSError: nobody answers there, or somebody else (``ssl.SSLCertVerificationError``).
+        TimeoutError: not in time.
+    """
+    context = client_context(credentials.ca, credentials.cert, credentials.key, expect=expect)
+    context.set_alpn_protocols(["h2"])
+    host, _, port = address.rpartition(":")
+    async with asyncio.timeout(timeout_s):
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+    der = writer.get_extra_info("ssl_object").getpeercert(True)
+    writer.close()
+    return ssl.DER_cert_to_PEM_cert(der).encode()
 
 
 def gateway_channel_options() -> list[tuple[str, Any]]:

@@ -22,6 +22,7 @@ from crosslight.runtime.waiting import Backoff, Subscribers, Wake
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
+from node.membership.gateway_proof import GatewayProof
 from node.membership.heartbeat import concern_message, heartbeat_message
 from node.membership.model import EpochGrant, HelloFacts, LinkStatus, NodeStatus
 from node.membership.state import RegionState
@@ -76,6 +77,7 @@ class Link:
         self.state, self.config, self.open_mode = state, config, open_mode
         self.clock, self._link = seams.clock, seams.link
         self.endpoints, self.software = endpoints, software
+        self._proof = GatewayProof(state, self._link, config.connect_timeout_s, open_mode=open_mode)
         self.speaker: Speaker
         self.status = LinkStatus(since=seams.clock.now())
         self.changed: Subscribers[LinkStatus] = Subscribers()  # told of each new status
@@ -149,7 +151,10 @@ class Link:
             ("grpc.enable_http_proxy", 0),
         ]
         return self._link.channel(
-            self.state.registry.grpc, None if self.open_mode else self.state.credentials, options
+            self.state.registry.grpc,
+            None if self.open_mode else self.state.credentials,
+            options,
+            peer=self._proof.peer,
         )
 
     # --- the loop -------------------------------------------------------------------------------------------
@@ -161,6 +166,8 @@ class Link:
         try:
             while True:
                 try:
+                    if await self._proof.renew():
+                        self._retire()
                     session = Session(self, self.channel())
                 except (OSError, ValueError, CrosslightError) as error:
                     log.error("link cannot begin", error=type(error).__name__)

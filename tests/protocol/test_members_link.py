@@ -11,17 +11,21 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from members_region import CLOCK, FAST, FILES, TestNode, TestRegistry, linked, registry, until
+from members_region import CLOCK, FAST, FILES, HOST, IDS, TestNode, TestRegistry, linked, registry, until
+from ports import free_ports
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.signing import private_pem
+from crosslight.runtime.tls import GATEWAY_NAME, Credentials, Identity
 from crosslight.standards.census import Census, take_census
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier
 from node.membership.model import HelloFacts, NodeStatus
 from node.membership.state import RegionState
+from registry.link.server import MemberServer
 
 
 async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:
@@ -203,6 +207,7 @@ async def test_calls_under_way_are_cancelled_by_suspension(tmp_path: Path) -> No
         r.grpc._servicer = Slow()  # type: ignore[assignment]
         await r.grpc.start()
         node = TestNode(state)
+        await node.link._proof.renew()  # as before each stream
         call = asyncio.create_task(node.renewal.renew())
         await asyncio.wait_for(started.wait(), 5)
         await r.members.suspend("RTK", "test")
@@ -317,3 +322,38 @@ async def test_node_starts_without_the_registry(tmp_path: Path) -> None:
     assert alone.directory == state.directory
     assert alone.member == state.member
     assert alone.jwks["keys"]
+
+
+async def test_a_gateway_is_known_by_its_identity(tmp_path: Path) -> None:
+    """Not by its reserved name: whoever's certificate carries that name all the same is told nothing."""
+    async with registry(tmp_path / "r") as r:
+        state = await r.joined("RTK", tmp_path / "n")
+        key = IDS.private_key()
+        issued = r.members.ca.issue(
+            key.public_key(),
+            identity=Identity("member", "RYR", r.members.region.home_community_id),
+            hosts=(HOST, GATEWAY_NAME),
+            life=timedelta(hours=1),
+            server=True,
+            client=True,
+        )
+        pair = tmp_path / "forged.pem"
+        pair.write_bytes(private_pem(key) + issued.chain_pem)
+        (port,) = free_ports(1)
+        forged = Credentials(pair, pair, r.members.ca.bundle)
+        rogue = MemberServer(r.servicer, HOST, port, forged, link=r.ground.seams.link)
+        await rogue.start()
+        honest = state.registry
+        state.registry = replace(honest, grpc=f"{HOST}:{port}")
+        node = TestNode(state)
+        assert await node.link._proof.renew() is False
+        assert node.link._proof.peer == state.credentials.cert.read_bytes(), "nobody may be met"
+        stub = pb_grpc.MembershipStub(node.link.channel())  # type: ignore[no-untyped-call]  # generated
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await stub.Renew(pb.RenewRequest(), timeout=5)
+        assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+        node.link._retire()
+        state.registry = honest
+        async with linked(node):
+            assert state.credentials.cert.read_bytes() != node.link._proof.peer
+        await rogue.stop()
