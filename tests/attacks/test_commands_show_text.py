@@ -207,9 +207,26 @@ def test_every_command_of_a_registry(tmp_path: Path) -> None:
 
 
 def _systems_and_tokens(folder: Path) -> dict[str, list[list[str]]]:
+    medium, request, signed = (str(folder / name) for name in ("medium", "request.csr", "signed.pem"))
     return {
         "token": [["--role", "clinician", "--user", HOSTILE]],
         "system": [["viewer", str(folder / "system")], [HOSTILE, str(folder / "system")]],
+        "credentials": [[], ["--all"]],
+        "credentials end": [
+            ["system", HOSTILE],
+            ["system", "viewer"],
+            ["--user", HOSTILE],
+            ["token", HOSTILE],
+        ],
+        "ca root": [[medium, "--region", HOSTILE, "--no-passphrase"], [HOSTILE, "--region", "x"]],
+        "ca request": [[request], [str(folder / HOSTILE)]],
+        "ca sign": [
+            [medium, request, signed, "--yes", "--no-passphrase"],
+            [medium, HOSTILE, signed, "--yes"],
+        ],
+        "ca install": [[signed], [HOSTILE]],
+        "ca retire": [[]],
+        "ca show": [[]],
     }
 
 
