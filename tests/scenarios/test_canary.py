@@ -84,7 +84,7 @@ async def _stored(told: Told, heard: Whereabouts) -> None:
             answer = await told.http("POST", node["dicomweb"] + path, token=token, headers=headers, data=part)
             heard.note(f"storing {what} to {path}", answer)
     host, port = node["dimse"].split(":")
-    for calling in ("DEMO", "QUAXOLOTL"):
+    for calling in ("DEMO", "STRANGER"):
         client = DimseClient(host, int(port), called="RTK", calling=calling)
         try:
             client.store([ct(STUDY, f"{STUDY}.2", f"{STUDY}.2.1", **CANARY)])
