@@ -17,7 +17,7 @@ from cryptography import x509
 from node_serving import CLOCK, FILES, HOME, IDS, Served, ct, part10, serving
 
 from crosslight.runtime.http import client_session
-from crosslight.runtime.tls import Identity, client_context, pem_blocks, server_context
+from crosslight.runtime.tls import Credentials, Identity, client_context, pem_blocks, server_context
 from crosslight.standards.ids import Oid
 from node.serve.authenticate import Authenticator
 from registry.members.ca import CertificateAuthority
@@ -66,7 +66,9 @@ async def says(
     """Status and text of a search on a connection of its own."""
     async with (
         client_session(context) as session,
-        session.get(f"{node.url}/dicomweb/studies", headers=headers or {}) as response,
+        session.get(
+            f"{node.url}/dicomweb/studies?StudyInstanceUID={STUDY}", headers=headers or {}
+        ) as response,
     ):
         return response.status, await response.text()
 
@@ -161,7 +163,8 @@ async def test_nobody_comes_in_by_a_certificate_alone_when_the_region_is_silent(
         (system, _), (gateway, _) = region.client("system", "PACS"), region.client("gateway")
         assert (await says(node, system))[0] == alone
         assert (await says(node, system, node.access()))[0] == 200
-        status, text = await says(node, gateway, node.release(STUDY))
+        ours = Credentials(region.folder / "gateway.pem", region.folder / "gateway.pem", region.ca.bundle)
+        status, text = await says(node, gateway, node.release("1.2.99", presenter=ours.thumbprint))
         assert (status, "other studies" in text) == (403, True), "the token is read, not the directory's age"
 
 

@@ -16,6 +16,7 @@ from soap_calls import call_of
 from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.db import Db
 from crosslight.runtime.tls import Identity
+from crosslight.standards.access import Grants
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.national import unread_number
 from crosslight.standards.study import StudyTime
@@ -344,6 +345,9 @@ async def test_a_consumer_that_takes_no_warnings_is_told_what_was_not_understood
     assert await faces.iti18(WRONG, NHS, warn=False) == MISREAD
 
 
+FINDS = Grants(capabilities=frozenset({"find"}))
+
+
 @pytest.mark.parametrize("named", ["system:PAS", "spiffe://1.2.3/system/PAS"])
 async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(
     faces: Faces, named: str
@@ -352,7 +356,7 @@ async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(
     iti18 = RegistryStoredQuery(faces.room.ask, REGION, quiet=frozenset({named}), workers=faces.workers)
     warned = {}
     for name in ("PAS", "PACS"):
-        answer = await iti18.answer(call_of(query, principal_of(Identity("system", name))))
+        answer = await iti18.answer(call_of(query, principal_of(Identity("system", name), grants=FINDS)))
         assert isinstance(answer, bytes)
         warned[name] = bool(adhoc.parse_adhoc_response(parse_untrusted_xml(answer)).errors)
     assert warned == {"PAS": False, "PACS": True}

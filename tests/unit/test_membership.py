@@ -183,6 +183,6 @@ def test_each_has_its_gate_and_says_where_credentials_come_from(tmp_path: Path) 
         _joined(tmp_path / "a").gate(SystemClock()),
         _independent(tmp_path / "b").gate(SystemClock()),
     )
-    assert "bearer tokens" in joined.advice("people")
+    assert "exchanged there for one for this node" in joined.advice("people")
     assert "client certificates" in joined.advice("systems")
     assert "Nobody issues access tokens" in independent.advice("people") == independent.advice("systems")

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = {
     "simulations/virtual/loop.py:NothingWillHappenError",  # the run itself fails: nobody is answered
     "simulations/virtual/loop.py:OutsideError",
+    "simulations/faults/invariants.py:BrokenError",
     "crosslight/runtime/children/wire.py:Broken",  # a child's owner says it in words of the tree
     "crosslight/runtime/db/seam.py:TooMuch",  # a reading begins again in a wider lane: nobody is told
     "registry/fhir/plan.py:Misunderstood",  # a search is answered, and says what it left out
@@ -160,6 +161,7 @@ WIRES = {
         0xC000,
     ),
     "Busy": (503, 5, "throttled", "Receiver", "Busy", "XDSRegistryBusy", "AR 207", "RETRY", 0xA700),
+    "OverRate": (429, 600, "throttled", "Receiver", "Busy", "XDSRegistryBusy", "AR 207", "RETRY", 0xA700),
     "OverShare": (429, 5, "throttled", "Receiver", "Busy", "XDSRegistryBusy", "AR 207", "RETRY", 0xA700),
     "MemberFailed": (
         502,
