@@ -108,7 +108,7 @@ class Listeners:
         members, seams, open_mode = parts.members, parts.ground.seams, parts.ground.open_mode
         note = parts.ground.refusals.note
         self.handshakes = Handshakes(seams.clock, note)
-        callers = Callers(members, noted=note, called=self.handshakes.called)
+        callers = Callers(members, noted=note, called=self.handshakes.called, linked=self.handshakes.linked)
         self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers)
         self._feed = FeedServicer(
             parts.waists.acceptor,

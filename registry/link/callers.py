@@ -65,7 +65,7 @@ def _address(peer: str) -> str:
 class Callers:
     """Who calls a gRPC method; for every servicer on the members' port.
 
-    ``noted`` is told of who is refused, ``called`` of each call's connection.
+    ``noted`` is told of who is refused, ``called`` of each call's connection, ``linked`` of each link.
     """
 
     def __init__(
@@ -74,8 +74,9 @@ class Callers:
         *,
         noted: Noted = noted_nowhere,
         called: Callable[[str], None] = lambda connection: None,
+        linked: Callable[[], None] = lambda: None,
     ) -> None:
-        self._members, self._noted, self._called = members, noted, called
+        self._members, self._noted, self._called, self.linked = members, noted, called, linked
         self._ending: set[asyncio.Future[None]] = set()
 
     def peer(self, context: Any) -> PeerCertificate:

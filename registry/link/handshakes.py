@@ -43,6 +43,15 @@ class Handshakes:
             if self._begun:
                 self._begun.popleft()  # one of them, whichever
 
+    def linked(self) -> None:
+        """A member begins a link: before it, it looked whether the gateway answers, without a call.
+
+        An older node made none: then one connection more goes uncounted.
+        """
+        with self._lock:
+            if self._begun:
+                self._begun.popleft()
+
     def settle(self, grace_s: float = GRACE_S) -> None:
         """Tell of those that no call followed in time."""
         late_s, late = self._clock.monotonic_s() - grace_s, 0

@@ -75,6 +75,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
     async def Link(self, request_iterator: AsyncIterator[pb.NodeMessage], context: Any) -> None:  # noqa: N802 - gRPC's name
         """One stream for as long as the node lives."""
         try:
+            self._callers.linked()
             member = self._callers.identify(context)
         except (Unauthenticated, Forbidden) as error:
             self._callers.refused(context, error)

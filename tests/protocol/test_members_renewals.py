@@ -32,6 +32,7 @@ def copied(state: RegionState, to: Path) -> RegionState:
 async def renewing(state: RegionState) -> AsyncIterator[TestNode]:
     """A node that asks for certificates and has no link."""
     node = TestNode(state)
+    await node.link._proof.renew()  # as a link does before its stream
     try:
         yield node
     finally:
