@@ -104,8 +104,10 @@ check: dev
 	$(BIN)/pytest -q tests/unit/test_docs.py
 
 test: dev debian check
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit tests/protocol tests/storage tests/conformance tests/attacks
-	$(BIN)/pytest -q tests/scenarios tests/browser
+	@echo "Scenarios and browser now; beside them all else, whose result is shown at the end."
+	@mkdir -p build; nice -n 5 $(BIN)/pytest -q tests/unit tests/protocol tests/storage tests/conformance tests/attacks > build/tests.txt 2>&1 & \
+	beside=$$!; $(BIN)/pytest -q tests/scenarios tests/browser; shown=$$?; \
+	wait $$beside; beside=$$?; cat build/tests.txt; exit $$((shown | beside))
 
 peers: dev debian-peers
 	$(BIN)/pytest -q tests/peers
