@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from registry_room import Room, make_room, room_config
-from registry_samples import REGION, MemoryDirectory, member
+from registry_samples import NHS, REGION, MemoryDirectory, member, nhs
 from room_faces import RoomFaces, room_faces
 
 from crosslight.runtime.audit import AuditLog
@@ -15,13 +15,15 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import client_session
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.access import INTEGRATOR, OPEN, Grants, Principal
 from crosslight.standards.ids import Identifier, MemberId, Oid
 from crosslight.standards.study import Patient
+from crosslight.standards.xds.model import vocabulary as v
 from crosslight.standards.xds.model.metadata import RegistryObject
+from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
-from crosslight.standards.xds.wire.response import RegistryReply, parse_registry_response
+from crosslight.standards.xds.wire.response import SUCCESS, RegistryReply, parse_registry_response
 from registry.ask.ask import Ask
 from registry.config import XdsConfig
 from registry.identity.store import IdentityStore
@@ -32,6 +34,14 @@ from registry.members.model import Member
 
 CLOCK, IDS = SystemClock(), SystemIds()
 HOME = f"urn:oid:{REGION.home_community_id}"
+NUMBER = nhs(7)
+NATIONAL = Identifier(NUMBER, NHS)
+CONSUMER = Principal(
+    subject="system:viewer",
+    roles=frozenset({INTEGRATOR}),
+    evidence="certificate",
+    grants=Grants(capabilities=frozenset({"find"})),
+)
 
 
 def node_of(sender: Member) -> Principal:
@@ -136,3 +146,23 @@ async def xds_registry(db: Db, *, check_codes: bool = True) -> AsyncIterator[Xds
     async with serving as made.there, client_session() as session:
         made.url, made.soap = f"{made.there.base}/xds/registry", SoapClient(session, IDS)
         yield made
+
+
+def documents_of(patient_cx: str, *statuses: str) -> adhoc.AdhocQuery:
+    """FindDocuments; of approved ones, unless said."""
+    return q.find_documents(patient_cx, statuses=statuses or (v.APPROVED,))
+
+
+async def found(registry: XdsRegistry, query: adhoc.AdhocQuery) -> adhoc.AdhocReply:
+    """What a consumer finds, whoever published before."""
+    publisher, registry.principal = registry.principal, CONSUMER
+    reply = await registry.query(query)
+    registry.principal = publisher
+    assert reply.status == SUCCESS, reply.errors
+    return reply
+
+
+def code(reply: object) -> str:
+    """The first error's; empty if there is none."""
+    errors = getattr(reply, "errors", ())
+    return errors[0].code if errors else ""
