@@ -44,7 +44,7 @@ REAL = {
 #: Classes of tests that stand in for one of them.
 DOUBLES = {
     # the real log, on a disk that is slow or full when the test says so
-    ("tests/protocol/test_node_release.py", "_HeldAudit"),
+    ("tests/protocol/test_node_audit_first.py", "_HeldAudit"),
 }
 
 #: Files whose ``type: ignore`` do not all say why.
