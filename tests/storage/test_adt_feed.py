@@ -6,145 +6,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from said_by import SaidBy
+from adt_door import COMMUNITY, NHS, REGION, RTK, RXC, Door, certified, opened_door
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
-from crosslight.runtime.peers import PeerCertificate
 from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
-from crosslight.standards.access import BEFORE_GRANTS, Grants
-from crosslight.standards.hl7.ack import Ack, parse_ack
+from crosslight.standards.hl7.ack import parse_ack
 from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
-from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
+from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from crosslight.standards.problem import Unavailable
-from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName
-from registry.identity.config import IdentityRules
-from registry.identity.model import Person
-from registry.identity.store import IdentityStore
-from registry.ihe.iti8 import AdtFeed
-from registry.intake.patients import PatientIntake
 from registry.members.ca import CertificateAuthority
-from registry.members.model import Member, Presence
-from registry.members.systems import asked_grants
-
-COMMUNITY = Oid("1.2.826.0.1.1")
-REGION = Region(
-    name="Test",
-    home_community_id=COMMUNITY,
-    authority=Oid("1.2.826.0.1.9"),
-    national_authority=NHS_NUMBER_OID,
-    allow_test_numbers=True,
-)
-RTK, RXC = Oid("1.2.826.0.1.2.1"), Oid("1.2.826.0.1.2.2")
-NHS = "9990000018"
-
-
-#: What the outside systems of these tests were granted.
-SYSTEMS = {
-    "PAS": asked_grants(("link",), feeds=(RTK, RXC, REGION.authority, NHS_NUMBER_OID)),
-    "ONE": asked_grants(feeds=(RTK,)),
-    "FEEDER": asked_grants(feeds=(RTK, NHS_NUMBER_OID)),
-    "BEFORE": BEFORE_GRANTS,
-    "VIEWER": asked_grants(("find", "open")),
-}
-
-
-def member(n: int, code: str, authority: Oid, status: str = "active") -> Member:
-    return Member(
-        id=MemberId(n),
-        code=code,
-        name=f"{code} Trust",
-        repository_unique_id=Oid(f"1.3.{n}"),
-        retrieve_location_uid=Oid(f"1.4.{n}"),
-        authority=authority,
-        status=status,  # type: ignore[arg-type]
-        secret=b"x" * 32,
-    )
-
-
-class Members:
-    """A directory of three."""
-
-    def __init__(self) -> None:
-        self.members = (
-            member(1, "RTK", RTK),
-            member(2, "RXC", RXC),
-            member(3, "OUT", Oid("1.5"), "suspended"),
-        )
-
-    def all(self) -> tuple[Member, ...]:
-        return self.members
-
-    def foreign(self) -> tuple[Member, ...]:
-        return ()
-
-    def by_id(self, member: MemberId) -> Member | None:
-        return next((m for m in self.members if m.id == member), None)
-
-    def by_code(self, code: str) -> Member | None:
-        return next((m for m in self.members if m.code == code), None)
-
-    def by_repository(self, oid: str) -> Member | None:
-        return None
-
-    def by_retrieve_location(self, oid: str) -> Member | None:
-        return None
-
-    def by_authority(self, oid: str) -> Member | None:
-        return next((m for m in self.members if m.owns(oid)), None)
-
-    def presence(self, member: MemberId) -> Presence:
-        return Presence(member=member, reachable=True)
-
-    def check_peer(self, peer: PeerCertificate) -> None:
-        SaidBy(self, COMMUNITY).check(peer)
-
-    def system_grants(self, name: str) -> Grants:
-        return SYSTEMS.get(name, Grants())
-
-
-def certified(path: str, community: str = COMMUNITY, until: str = "Jan  1 00:00:00 2099 GMT") -> Peer:
-    names = (("URI", f"spiffe://{community}/{path}"),)
-    return Peer("10.0.0.9", {"subjectAltName": names, "notAfter": until, "serialNumber": "0A"})
-
-
-class Door:
-    """A feed, and what it left behind."""
-
-    def __init__(self, db: Db, *, open_mode: bool = False) -> None:
-        rules = IdentityRules(
-            feeds=frozenset({"system:PAS"}), traced_from=frozenset({"member:RTK", "system:PAS"})
-        )
-        self.store, self.audit = IdentityStore(db, REGION, SystemIds(), rules), AuditLog(db, SystemClock())
-        self.patients = PatientIntake(self.store, self.audit, Members(), REGION, SystemClock())
-        self.feed = AdtFeed(self.patients, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
-
-    async def send(
-        self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = ""
-    ) -> Ack:
-        text = (
-            f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1||||||UNICODE"
-            f" UTF-8\rEVN|{event}\rPID|||{pid3}{more}\r"
-        )
-        return parse_ack(
-            await self.feed.handle((text + (f"MRG|{mrg}\r" if mrg else "") + "PV1||O\r").encode(), peer)
-        )
-
-    async def person(self, value: str, authority: str) -> Person | None:
-        target = await self.store.find_cx(Identifier(value, authority))
-        return target.person if target is not None and not target.subsumed else None
 
 
 @pytest.fixture
 async def door(database: Db) -> Door:
-    made = Door(database)
-    await made.store.open()
-    await made.audit.open()
-    return made
+    return await opened_door(database)
 
 
 async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door) -> None:
@@ -279,70 +158,6 @@ async def test_traced_from_pid_32(door: Door) -> None:
     assert holder.records[0].patient.local.value == "a1"
     assert loser is not None
     assert loser.records[0].disputed
-
-
-async def test_a40(door: Door) -> None:
-    rtk = certified("member/RTK")
-    for value in ("keep", "gone"):
-        assert (await door.send(f"{value}^^^&{RTK}&ISO", rtk)).accepted
-    assert (await door.send(f"b1^^^&{RXC}&ISO", certified("member/RXC"))).accepted
-    pid3, mrg = f"keep^^^&{RTK}&ISO", f"gone^^^&{RTK}&ISO"
-    for survivor, lost, code in (
-        (pid3, "never^^^&" + RTK + "&ISO", "AE"),
-        (pid3, pid3, "AE"),
-        (pid3, f"b1^^^&{RXC}&ISO", "AR"),
-        (pid3, "z^^^&9.9&ISO", "AE"),
-    ):
-        assert (await door.send(survivor, rtk, event="A40", mrg=lost)).code == code
-    assert (await door.send(pid3, rtk, event="A40", mrg=mrg)).accepted
-    assert (await door.send(pid3, rtk, event="A40", mrg=mrg)).code == "AE", "once is enough"
-    assert (await door.send(mrg, rtk, event="A08")).code == "AE", "a merged id is fed no more"
-    person = await door.person("keep", RTK)
-    assert person is not None
-    assert {r.patient.local.value for r in person.records} == {"keep", "gone"}
-    assert await door.person("gone", RTK) is None
-
-
-@pytest.mark.parametrize(
-    ("sender", "code"),
-    [
-        ("member/RTK", "AR"),
-        ("system/FEEDER", "AR"),
-        ("system/BEFORE", "AR"),
-        ("system/ONE", "AR"),
-        ("system/PAS", "AA"),
-    ],
-)
-async def test_national_numbers_are_merged_by_whoever_may_link(door: Door, sender: str, code: str) -> None:
-    """One message would show one person's imaging as another's: to feed an authority is not enough."""
-    numbers = NHS, "9990000026"
-    for value, number in zip(("a1", "a2"), numbers, strict=True):
-        pid3 = f"{value}^^^&{RTK}&ISO~{number}^^^NHS"
-        assert (await door.send(pid3, certified("member/RTK"), more=f"||DOE^{value}||19500101|F")).accepted
-    kept, gone = (f"{number}^^^&{NHS_NUMBER_OID}&ISO" for number in numbers)
-    ack = await door.send(kept, certified(sender), event="A40", mrg=gone)
-    assert ack.code == code, ack.text
-    persons = [await door.person(value, RTK) for value in ("a1", "a2")]
-    assert all(persons)
-    keys = {person.key for person in persons if person is not None}
-    assert len(keys) == (1 if code == "AA" else 2)
-
-
-async def test_a47_gives_a_patient_another_number(door: Door) -> None:
-    rtk = certified("member/RTK")
-    for value in ("old", "known"):
-        assert (await door.send(f"{value}^^^&{RTK}&ISO", rtk)).accepted
-    assert (await door.send(f"new^^^&{RTK}&ISO", rtk, event="A47", mrg=f"old^^^&{RTK}&ISO")).accepted
-    person = await door.person("new", RTK)
-    assert person is not None
-    assert {(r.patient.local.value, r.active) for r in person.records} == {("new", True), ("old", False)}
-    assert await door.person("old", RTK) is None
-    assert (await door.send(f"known^^^&{RTK}&ISO", rtk, event="A47", mrg=f"new^^^&{RTK}&ISO")).accepted
-    person = await door.person("known", RTK)
-    assert person is not None
-    assert len(person.records) == 3
-    assert (await door.send(f"x^^^&{RTK}&ISO", rtk, event="A47", mrg=f"b1^^^&{RXC}&ISO")).code == "AR"
-    assert await door.person("x", RTK) is None, "nothing is half done"
 
 
 async def test_what_cannot_be_read_is_answered(door: Door) -> None:
