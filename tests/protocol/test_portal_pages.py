@@ -7,22 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import portal_samples as samples
 import pytest
 import pytest_asyncio
-from aiohttp.test_utils import TestClient, TestServer
 from foreign_region import manifest
+from page_clients import Clients, browse, closed_clients, find, opened_from, read_region
 from page_region import PageRegion, page_region
 from registry_samples import nhs
 
-from crosslight.runtime.shares import ShareLimits, Shares
-from crosslight.standards.access import Principal
-from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
-
-Browsing = TestClient[Any, Any]
-Clients = list[Browsing]
 HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
 
 
@@ -31,12 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageRegion]:
-    """A patient with studies at all five trusts, for tests that only read."""
-    async with page_region(tmp_path_factory.mktemp("region"), *samples.STUDIES) as made:
-        rpc = made.room.member("RPC")
-        # as another's national number
-        await made.feed(made.patient("RPC", local=Identifier("9990000026", rpc.authority)))
-        made.heard()
+    async with read_region(tmp_path_factory.mktemp("region")) as made:
         yield made
 
 
@@ -49,32 +37,8 @@ async def own(tmp_path: Path) -> AsyncIterator[PageRegion]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def clients() -> AsyncIterator[Clients]:
-    made: Clients = []
-    yield made
-    for client in made:
-        await client.close()
-
-
-async def browse(clients: Clients, region: PageRegion, **how: Any) -> Browsing:
-    client = TestClient(TestServer(region.page(**how)))
-    await client.start_server()
-    clients.append(client)
-    return client
-
-
-async def find(client: Browsing, **form: str) -> tuple[str, str]:
-    """Post a search; the address it led to and its text."""
-    async with client.post("/search", data=form or {"number": "999 000 0018"}) as answer:
-        assert answer.status == 200
-        return answer.url.path_qs, await answer.text()
-
-
-def opened_from(found: tuple[str, str]) -> str:
-    """The address of the one record that a page asks to confirm."""
-    address, text = found
-    assert address == "/search"
-    (href,) = re.findall(r'href="(/patients/[^"]+)"', text)
-    return str(href)
+    async with closed_clients() as made:
+        yield made
 
 
 async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: Clients, own: PageRegion) -> None:
@@ -231,54 +195,6 @@ async def test_nobody(clients: Clients, own: PageRegion) -> None:
     assert "A record in doubt with these details exists at Royal Surrey" in text
 
 
-async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(
-    clients: Clients, shared: PageRegion
-) -> None:
-    client = await browse(clients, shared)
-    async with client.get("/nothing/here", headers={"Accept": "text/html,*/*;q=0.8"}) as answer:
-        assert (answer.status, answer.content_type) == (404, "text/html")
-        assert "There is no such page." in await answer.text()
-    async with client.get("/nothing/here", headers={"Accept": "*/*"}) as answer:
-        assert (answer.status, answer.content_type) == (404, "application/json")
-
-
-@pytest.mark.parametrize(
-    ("day", "told"), [("31", "Enter a date that exists"), ("", "Enter the day, month and year of birth")]
-)
-async def test_a_date_of_birth_that_is_none(
-    clients: Clients, shared: PageRegion, day: str, told: str
-) -> None:
-    client = await browse(clients, shared)
-    async with client.post(
-        "/search", data={"family": "Smith", "day": day, "month": "2", "year": "1955"}
-    ) as answer:
-        assert answer.status == 400
-        assert told in await answer.text()
-
-
-async def test_form_errors_are_told_and_kept(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared)
-    async with client.post("/search", data={"number": "999 000 0019"}) as answer:
-        text = await answer.text()
-        assert answer.status == 400
-    assert "There is a problem" in text
-    assert 'value="999 000 0019"' in text
-    assert "This is not a valid NHS number. Check the digits." in text
-    assert "none of the" not in text
-
-
-async def test_a_handle_is_for_one_person_and_a_time(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared)
-    address, _ = await find(client)
-    other = await browse(clients, shared, principal=Principal(subject="bob", roles=frozenset({"clinician"})))
-    for path in (address, address[:-4] + "AAAA", "/patients/x", "/patients/" + "A" * 500):
-        async with other.get(path) as answer:
-            assert answer.status == 404
-            assert "Search for the patient again." in await answer.text()
-    async with client.get(f"{address}/studies/1.9.9") as answer:
-        assert answer.status == 404
-
-
 async def test_the_preview(clients: Clients, shared: PageRegion) -> None:
     client = await browse(clients, shared)
     address, _ = await find(client)
@@ -316,35 +232,6 @@ async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: Clients, s
         assert "Trusts do not agree on this study." in text
 
 
-async def test_two_records_of_one_number(clients: Clients, own: PageRegion) -> None:
-    """The users of a disputed record's own trust see it beside the holder's."""
-    await own.feed(own.patient("RTK"))
-    await own.feed(own.bob("RYR"))
-    client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RYR"))
-    _, text = await find(client)
-    assert "1 patient with this number" in text
-    assert "In doubt: 1 record that gives the same number" in text
-    _, by_local = await find(client, number="RTK-00001")
-    assert "In doubt: 1 record that gives the same national number" in by_local, (
-        "not the local number that was asked for"
-    )
-    assert "It is listed below under its own local number" in text
-    assert "It is not shown here" not in text
-    assert text.count("Disputed record") == 1
-
-
-async def test_a_page_never_mixes_two_people(clients: Clients, own: PageRegion) -> None:
-    await own.publish(*samples.STUDIES)
-    somebody = own.bob("RYR", 77)  # who is shown beside: they claim the number
-    await own.publish(samples.holding("RYR", 9, "Of somebody else"), whose=somebody)
-    client = await browse(clients, own)
-    address, text = await find(client)
-    assert "6 studies at 5 trusts" in re.sub(r"\s+", " ", text)
-    assert "Of somebody else" not in text
-    async with client.get(f"{address}/studies/1.2.826.0.1.9") as answer:
-        assert answer.status == 404
-
-
 async def test_the_strip_is_polled_without_a_patient(clients: Clients, own: PageRegion) -> None:
     await own.publish(*samples.STUDIES)
     own.away("RTK")
@@ -366,75 +253,6 @@ async def test_the_strip_is_polled_without_a_patient(clients: Clients, own: Page
     )
 
 
-async def test_without_sign_in(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared, principal=None)
-    for method, path in (
-        ("GET", "/"),
-        ("POST", "/search"),
-        ("GET", "/patients/x"),
-        ("GET", "/patients/x/studies/1.2"),
-    ):
-        async with client.request(
-            method, path, data={"number": "9990000018"} if method == "POST" else None
-        ) as answer:
-            assert answer.status == 401
-            assert 'href="/signin"' in await answer.text()
-    async with client.get("/coverage.json", headers={"Accept": "application/json"}) as answer:
-        assert answer.status == 401
-
-
-async def test_the_open_demo_says_so_loudly(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared, open_mode=True)
-    async with client.get("/") as answer:
-        assert answer.status == 200
-        text = await answer.text()
-    assert "Open demo." in text
-    assert "Sign out" not in text
-
-
-async def test_policy_says_no(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared, principal=replace(samples.CLINICIAN, roles=frozenset({"porter"})))
-    async with client.post("/search", data={"number": "9990000018"}) as answer:
-        text = await answer.text()
-        assert answer.status == 403
-    assert "You may not see this" in text
-    assert "9990000018" not in text
-
-
-async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: Clients, shared: PageRegion) -> None:
-    porter = Principal(
-        subject="p", name="Porter", roles=frozenset({"porter"}), organisation="RA2", evidence="session"
-    )
-    client = await browse(clients, shared, principal=porter)
-    async with client.get("/") as answer:
-        text = await answer.text()
-        assert answer.status == 403
-    assert 'action="/search"' not in text
-    assert "Find a patient" not in text
-    assert "may not look at patients" in unescape(text)
-
-
-@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-async def test_another_sites_form_is_refused(
-    clients: Clients, shared: PageRegion, headers: dict[str, str]
-) -> None:
-    asked = len(await shared.acts())
-    client = await browse(clients, shared)
-    async with client.post("/search", data={"number": "9990000018"}, headers=headers) as answer:
-        assert answer.status == 403
-    assert len(await shared.acts()) == asked
-
-
-async def test_forms_are_bounded(clients: Clients, shared: PageRegion) -> None:
-    client = await browse(clients, shared)
-    async with client.post("/search", data={"number": "9" * 10000}) as answer:
-        assert answer.status == 413
-    async with client.post("/search", json={"number": "9"}) as answer:
-        assert answer.status == 415
-    async with client.get("/search", allow_redirects=False) as answer:
-        assert answer.headers["Location"] == "/"
-
-
 async def test_static_files_are_kept_by_their_hash(clients: Clients, shared: PageRegion) -> None:
     client = await browse(clients, shared)
     async with client.get("/") as answer:
@@ -448,58 +266,6 @@ async def test_static_files_are_kept_by_their_hash(clients: Clients, shared: Pag
             assert b"https:" not in body
     async with client.get("/static/../pages.py") as answer:
         assert answer.status == 404
-
-
-async def test_the_preview_of_a_disputed_record_says_so(clients: Clients, own: PageRegion) -> None:
-    """And its picture is signed with the number it has, not with the one it does not hold."""
-    await own.feed(own.bob("RYR"))
-    await own.publish(samples.STUDIES[0])
-    client = await browse(clients, own)
-    address = opened_from(await find(client, number="RTK-00001"))
-    where = "Ashford and St Peter’s Hospitals NHS Foundation Trust"
-    for page in (address, f"{address}/studies/1.2.826.0.1.1"):
-        async with client.get(page) as answer:
-            text = await answer.text()
-        assert "This record is disputed." in text
-        assert f"Its number: RTK-00001 at {where}." in text
-    whose = re.search(r'id="whose">([^<]+)<', text)
-    assert whose is not None
-    assert whose.group(1) == f"SMITH, Ada (Mrs), Local No. RTK-00001 at {where}, disputed"
-
-
-async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: Clients, own: PageRegion) -> None:
-    # two people under one number of the trust
-    bob = own.bob("RYR", 2, others=(Identifier(nhs(1), NHS_NUMBER_OID),))
-    await own.publish(samples.holding("RYR", 8, "Of somebody else"), whose=bob)
-    await own.publish(samples.STUDIES[1], whose=own.patient("RYR", 2, pn="SMYTH^Ada"))
-    client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RYR"))
-    async with client.get(opened_from(await find(client))) as answer:
-        assert "This record is in doubt." in await answer.text()
-    await own.publish(samples.STUDIES[0])
-    address, text = await find(client)
-    where = "University Hospitals Sussex NHS Foundation Trust"
-    assert "Some studies here are in doubt." in text
-    assert text.count(f"In doubt whose it is: SMYTH, Ada, Local No. RYR-00002 at {where}.") == 1
-    for uid, doubtful in (("1", False), ("2", True)):
-        async with client.get(f"{address}/studies/1.2.826.0.1.{uid}") as answer:
-            preview = await answer.text()
-        assert ("This study is in doubt." in preview) is doubtful
-        assert (f'id="whose">SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt<' in preview) is doubtful
-
-
-async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(
-    clients: Clients, own: PageRegion
-) -> None:
-    await own.publish(*samples.STUDIES)
-    await own.feed(own.patient("RXC"))
-    bob = own.bob("RXC", others=(Identifier(nhs(1), NHS_NUMBER_OID),))
-    await own.publish(samples.holding("RXC", 8, "Of somebody else"), whose=bob)
-    client = await browse(clients, own)
-    _, text = await find(client)
-    assert (
-        "Studies under this patient’s local number at East Sussex Healthcare NHS Trust are in doubt" in text
-    )
-    assert "claims this number" not in text
 
 
 #: What is typed, whose number it is said to be; whether the record opens at once, and what is asked.
@@ -556,26 +322,3 @@ async def test_paper_says_when_and_by_whom(clients: Clients, shared: PageRegion)
         said = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", printed.group(1)))
         assert "Imaging network. List read 22-Nov-2026 03:12 by Dr Ada Person, RA2." in said
         assert "state as of 03:12" in said
-
-
-async def test_where_it_is_busy_the_page_says_so_and_tries_again(
-    clients: Clients, shared: PageRegion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = await browse(clients, shared)
-    address, _ = await find(client)
-    one_at_a_time = Shares("questions", ShareLimits(total=1, each=1, waiting=0))
-    monkeypatch.setattr(shared.room.ask, "near", one_at_a_time)
-    async with one_at_a_time.turn("somebody else"):
-        async with client.get(address) as answer:
-            assert (answer.status, answer.headers["Retry-After"], answer.headers["Refresh"]) == (
-                503,
-                "5",
-                "5",
-            )
-            text = await answer.text()
-            assert "This is busy now" in text
-            assert "tries again by itself" in text
-        async with client.post("/search", data={"number": "999 000 0018"}) as answer:
-            assert (answer.status, answer.headers.get("Refresh")) == (503, None)  # nothing is sent twice
-    async with client.get(address) as answer:
-        assert answer.status == 200
