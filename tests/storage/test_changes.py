@@ -11,26 +11,20 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pg
 import pytest
+from changes_room import WAIT_S, all_changes, one_study, two_processes
 from registry_room import Room, make_room
 from registry_samples import nhs, patient, study
 
-from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.db.postgres import PostgresDb, _PgTx
+from crosslight.runtime.db.postgres import _PgTx
 from crosslight.runtime.db.sqlite import _SqliteTx
 from crosslight.standards.ids import Identifier
-from crosslight.standards.study import StudyRecord
 from registry.ask.question import ByPatient
 from registry.identity.model import PatientSelector, RecordKey
 from registry.index import changes as feed_module
-from registry.index.change_follower import GATHER_S, Follower
-from registry.index.changes import Behind, Cursor, note_persons
-from registry.index.config import ChangesConfig
+from registry.index.changes import Behind, note_persons
 from registry.index.model import Change
-
-WAIT_S = 30
 
 
 @pytest.fixture
@@ -40,13 +34,8 @@ async def room(database: Db) -> Room:
 
 @pytest.fixture
 async def processes(postgres_dsn: str) -> AsyncIterator[tuple[Room, Room]]:
-    """Two rooms over one PostgreSQL, each with its own connections, as two processes have them."""
-    pg.create_schema(postgres_dsn, "changes_shared")
-    dbs = [PostgresDb(postgres_dsn, connections=6, schema="changes_shared") for _ in range(2)]
-    yield await make_room(dbs[0]), await make_room(dbs[1])
-    for db in dbs:
-        await db.close()
-    pg.drop_schema(postgres_dsn, "changes_shared")
+    async with two_processes(postgres_dsn) as rooms:
+        yield rooms
 
 
 @pytest.fixture
@@ -55,52 +44,41 @@ def shared(processes: tuple[Room, Room]) -> Room:
     return processes[0]
 
 
-def _study(room: Room, n: int, *, code: str = "RA2", local: str = "H1", number: str = "") -> StudyRecord:
-    return study(patient(room.member(code), local, number=number or nhs(1)), n)
-
-
-async def _all(room: Room, cursor: Cursor, limit: int = feed_module.PAGE) -> tuple[list[Change], Cursor]:
-    found: list[Change] = []
-    while True:
-        page = await room.index.changes.after(cursor, limit)
-        found, cursor = [*found, *page.changes], page.cursor
-        if not page.more:
-            return found, cursor
-
-
 def _kinds(changes: Sequence[Change]) -> list[str]:
     return [change.kind for change in changes]
 
 
 async def test_what_becomes_of_a_study_is_told_in_its_order(room: Room) -> None:
     start = await room.index.changes.head()
-    wrong = _study(room, 1)
+    wrong = one_study(room, 1)
     right = replace(wrong, patient=patient(room.member("RA2"), "H2", number=nhs(4), family="Cole"))
     await room.publish("RA2", wrong, 1)
     await room.availability("RA2", wrong.study_uid, "Deprecated", 2)
     await room.publish("RA2", right, 3)
     await room.withdraw("RA2", wrong.study_uid, 4)
-    found, cursor = await _all(room, start)
+    found, cursor = await all_changes(room, start)
     mine = [change for change in found if change.member is not None]
     assert _kinds(mine) == ["new", "changed", "moved", "withdrawn"]
     assert {change.study_uid for change in mine} == {wrong.study_uid}
     assert mine[2].former_key == mine[0].record_key != mine[2].record_key
-    assert (await _all(room, cursor))[0] == []
+    assert (await all_changes(room, cursor))[0] == []
 
 
 async def test_what_a_transaction_takes_back_is_not_told(room: Room) -> None:
-    await room.publish("RA2", _study(room, 1), 1)
+    await room.publish("RA2", one_study(room, 1), 1)
     start = await room.index.changes.head()
     with pytest.raises(ZeroDivisionError):
         await room.db.write("broken", lambda tx: (_flushed(room, tx, 2), 1 / 0))
     assert await room.index.changes.head() == start
-    await room.publish("RA2", _study(room, 3), 3)
-    assert [change.study_uid for change in (await _all(room, start))[0]] == [_study(room, 3).study_uid]
+    await room.publish("RA2", one_study(room, 3), 3)
+    assert [change.study_uid for change in (await all_changes(room, start))[0]] == [
+        one_study(room, 3).study_uid
+    ]
 
 
 def _flushed(room: Room, tx: Tx, n: int) -> None:
     """A study written as accept does, in a transaction that a test holds."""
-    member, record = room.member("RA2"), _study(room, n)
+    member, record = room.member("RA2"), one_study(room, n)
     work = room.index.work(tx, room.clock.now())
     work.lock([member.id])
     key = room.identity.feed_tx(tx, record.patient, member.id, room.clock.now(), kind="study")
@@ -138,22 +116,25 @@ async def test_of_two_transactions_that_overlap_nothing_is_missed(shared: Room) 
     Of one member and of two.
     """
     room = shared
-    await room.publish("RA2", _study(room, 1), 1)
+    await room.publish("RA2", one_study(room, 1), 1)
     start = await room.index.changes.head()
     late = _Held(room.db, lambda tx: _flushed(room, tx, 2))
     await late.reached()
     # another member commits before
-    await room.publish("RTK", _study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)
+    await room.publish("RTK", one_study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)
     # the same member has to wait for its turn
-    same = asyncio.create_task(room.publish("RA2", _study(room, 3), 3))
-    between, cursor = await _all(room, start)
+    same = asyncio.create_task(room.publish("RA2", one_study(room, 3), 3))
+    between, cursor = await all_changes(room, start)
     assert [change.member for change in between] == [room.member("RTK").id]
     assert not same.done()
     await late.commit()
     assert await same == "accepted"
-    after, cursor = await _all(room, cursor)
-    assert [change.study_uid for change in after] == [_study(room, 2).study_uid, _study(room, 3).study_uid]
-    assert (await _all(room, cursor))[0] == []
+    after, cursor = await all_changes(room, cursor)
+    assert [change.study_uid for change in after] == [
+        one_study(room, 2).study_uid,
+        one_study(room, 3).study_uid,
+    ]
+    assert (await all_changes(room, cursor))[0] == []
 
 
 async def test_changes_of_persons_wait_for_nobody_and_are_not_missed(shared: Room) -> None:
@@ -167,11 +148,11 @@ async def test_changes_of_persons_wait_for_nobody_and_are_not_missed(shared: Roo
     await late.reached()
     async with asyncio.timeout(WAIT_S):
         await room.db.write("persons", lambda tx: note_persons(tx, [two], "merged", room.clock.now()))
-    between, cursor = await _all(room, start)
+    between, cursor = await all_changes(room, start)
     assert [(c.kind, c.record_key, c.member) for c in between] == [("merged", two, None)]
     await room.db.write("persons", lambda tx: note_persons(tx, [three], "linked", room.clock.now()))
     await late.commit()
-    after, _ = await _all(room, cursor)
+    after, _ = await all_changes(room, cursor)
     assert {change.record_key for change in after} == {one, three}
 
 
@@ -186,35 +167,35 @@ async def test_more_persons_at_once_than_there_are_streams_wait_for_their_turn(s
     )
     await late.commit()
     await other
-    assert {change.record_key for change in (await _all(room, start))[0]} == {1, 2}
+    assert {change.record_key for change in (await all_changes(room, start))[0]} == {1, 2}
 
 
 async def test_links_merges_and_claims_are_told(room: Room) -> None:
     """Another trust's record joins a person, an A40 merges two, and a record claims a number that another
     holds.
     """
-    await room.publish("RA2", _study(room, 1), 1)
+    await room.publish("RA2", one_study(room, 1), 1)
     await room.identity.feed(patient(room.member("RTK"), "T1"), room.member("RTK").id, room.clock.now())
     start = await room.index.changes.head()
     room.clock.moment += timedelta(seconds=1)
     await room.identity.feed(
         patient(room.member("RTK"), "T1", number=nhs(1)), room.member("RTK").id, room.clock.now()
     )
-    found, start = await _all(room, start)
+    found, start = await all_changes(room, start)
     assert {"linked", "described"} <= set(_kinds(found))
     await room.feed("RTK", patient(room.member("RTK"), "T2"))
-    _, start = await _all(room, start)
+    _, start = await all_changes(room, start)
     room.clock.moment += timedelta(seconds=1)
     authority = room.member("RTK").authority
     await room.identity.merge(Identifier("T1", authority), Identifier("T2", authority), room.clock.now())
-    found, start = await _all(room, start)
+    found, start = await all_changes(room, start)
     assert "merged" in _kinds(found)
     asked = ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(1)),)))
     (person,) = (await room.asked(asked)).persons
     room.clock.moment += timedelta(seconds=1)
     claiming = patient(room.member("RXC"), "X1", number=nhs(1), family="Other", given="Body", born="19990909")
     await room.publish("RXC", study(claiming, 900), 1)
-    found, _ = await _all(room, start)
+    found, _ = await all_changes(room, start)
     assert {c.record_key for c in found if c.kind == "described"} & {record.key for record in person.records}
 
 
@@ -226,10 +207,10 @@ async def test_pages_have_every_change_of_every_stream_once(room: Room) -> None:
             for n in range(len(code) * 4)
         ]
         await room.acceptor.accept_many([room.grpc(code, act) for act in acts])
-    whole, end = await _all(room, start)
+    whole, end = await all_changes(room, start)
     assert len(whole) == 36
     for limit in (1, 3, 7, 100):
-        found, cursor = await _all(room, start, limit)
+        found, cursor = await all_changes(room, start, limit)
         key = lambda change: (change.member, change.study_uid)  # noqa: E731
         assert sorted(found, key=key) == sorted(whole, key=key)
         assert cursor == end
@@ -242,18 +223,18 @@ async def test_who_comes_after_the_changes_were_removed_is_told_so(
     feed = room.index.changes
     start = await feed.head()
     for n in range(1, 6):
-        await room.publish("RA2", _study(room, n), n)
-    middle = (await _all(room, start))[1]
+        await room.publish("RA2", one_study(room, n), n)
+    middle = (await all_changes(room, start))[1]
     old = room.clock.now()
     room.clock.moment += timedelta(days=1)
-    await room.publish("RA2", _study(room, 6), 6)
-    await room.publish("RTK", _study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)
+    await room.publish("RA2", one_study(room, 6), 6)
+    await room.publish("RTK", one_study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)
     removed = await feed.trim(old + timedelta(seconds=1))
     assert removed == 5
     assert await feed.trim(old + timedelta(seconds=1)) == 0
     with pytest.raises(Behind):
         await feed.after(start)
-    assert len((await _all(room, middle))[0]) == 2, "who was not behind reads on"
+    assert len((await all_changes(room, middle))[0]) == 2, "who was not behind reads on"
     await feed.trim(room.clock.now() + timedelta(seconds=1))
     with pytest.raises(Behind):
         await feed.after(middle)
@@ -265,106 +246,6 @@ async def test_a_restored_registry_knows_no_cursor_of_before(room: Room) -> None
     await room.index.new_incarnation()
     with pytest.raises(Behind):
         await room.index.changes.after(start)
-
-
-async def test_a_follower_tells_what_was_committed_and_looks_at_everything_where_it_was_behind(
-    room: Room,
-) -> None:
-    told: list[Change] = []
-    behind: list[int] = []
-    follower = Follower(room.index.changes, room.clock, ChangesConfig())
-    follower.tell(told.extend, lambda: behind.append(len(told)))
-    assert not await follower.look()
-    assert behind == [0]
-    await room.publish("RA2", _study(room, 1), 1)
-    await follower.look()
-    assert [change.study_uid for change in told] == [_study(room, 1).study_uid]
-    await room.publish("RA2", _study(room, 2), 2)
-    room.clock.moment += timedelta(days=9)
-    await room.index.changes.trim(room.clock.now())
-    assert await follower.look(), "it begins again"
-    assert not await follower.look()
-    assert (len(told), behind) == (1, [0, 1])
-
-
-async def test_a_follower_hears_at_once_of_what_its_own_process_committed(room: Room) -> None:
-    told = asyncio.Event()
-    follower = Follower(room.index.changes, SystemClock(), ChangesConfig(poll_s=60))
-    follower.tell(lambda changes: told.set(), lambda: None)
-    await follower.look()
-    follower.start()
-    try:
-        room.acceptor._on_change = lambda changes: follower.wake()
-        await room.publish("RA2", _study(room, 1), 1)
-        async with asyncio.timeout(WAIT_S):
-            await told.wait()
-    finally:
-        await follower.stop()
-
-
-async def test_what_follows_each_other_is_read_together(room: Room) -> None:
-    """While a feed is at its height, a reading for every commit would cost more than the commits' own."""
-
-    class Gate(SystemClock):
-        async def sleep(self, seconds: float) -> None:
-            if seconds == GATHER_S:
-                gathering.set()
-                await gathered.wait()
-            else:
-                await super().sleep(seconds)
-
-    gathering, gathered, all_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    told: list[int] = []
-
-    def hear(changes: Sequence[Change]) -> None:
-        told.append(len(changes))
-        if sum(told) >= 6:
-            all_told.set()
-
-    follower = Follower(room.index.changes, Gate(), ChangesConfig(poll_s=60))
-    follower.tell(hear, lambda: None)
-    await follower.look()
-    follower.start()
-    try:
-        room.acceptor._on_change = lambda changes: follower.wake()
-        await room.publish("RA2", _study(room, 1), 1)
-        async with asyncio.timeout(WAIT_S):
-            await gathering.wait()
-            for n in range(2, 7):
-                await room.publish("RA2", _study(room, n), n)
-            gathered.set()
-            await all_told.wait()
-    finally:
-        await follower.stop()
-    assert told == [1, 5]
-
-
-async def test_where_one_who_is_told_fails_all_look_at_everything(room: Room) -> None:
-    behind: list[str] = []
-    follower = Follower(room.index.changes, room.clock, ChangesConfig())
-    follower.tell(lambda changes: changes[len(changes)], lambda: behind.append("fails"))
-    follower.tell(lambda changes: None, lambda: behind.append("hears"))
-    await follower.look()
-    await room.publish("RA2", _study(room, 1), 1)
-    with pytest.raises(IndexError):
-        await follower.look()
-    await follower.look()
-    assert behind == ["fails", "hears"] * 2
-
-
-async def test_a_process_hears_of_what_another_committed_at_its_next_look(
-    processes: tuple[Room, Room],
-) -> None:
-    here, there = processes
-    told = asyncio.Event()
-    follower = Follower(there.index.changes, SystemClock(), ChangesConfig(poll_s=0.05))
-    follower.tell(lambda changes: told.set(), lambda: None)
-    await follower.look()
-    follower.start()
-    await here.publish("RA2", _study(here, 1), 1)
-    async with asyncio.timeout(WAIT_S):
-        await told.wait()
-    await follower.stop()
 
 
 async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_never_rests(
@@ -384,7 +265,7 @@ async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_n
         cursor = start
         while True:
             last = done.is_set()
-            some, cursor = await _all(processes[1], cursor, 5)
+            some, cursor = await all_changes(processes[1], cursor, 5)
             found.extend(some)
             if last:
                 return
@@ -400,7 +281,7 @@ async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_n
         )
         done.set()
         await reader
-    whole, _ = await _all(here, start)
+    whole, _ = await all_changes(here, start)
     assert len([change for change in whole if change.member is not None]) == 48
 
     def key(change: Change) -> tuple[str, ...]:
@@ -423,10 +304,10 @@ async def test_the_feed_costs_a_batch_one_statement(room: Room, monkeypatch: pyt
 
     monkeypatch.setattr(kind, "insert_many", counted)
     acts = [
-        room.grpc("RA2", room.published("RA2", _study(room, n, local=f"H{n}", number=nhs(n)), n))
+        room.grpc("RA2", room.published("RA2", one_study(room, n, local=f"H{n}", number=nhs(n)), n))
         for n in range(1, 41)
     ]
     await room.acceptor.accept_many(acts)
     assert seen.count("index_change") == 1
-    await room.publish("RA2", _study(room, 50), 50)
+    await room.publish("RA2", one_study(room, 50), 50)
     assert seen.count("index_change") == 2
