@@ -92,6 +92,9 @@ def _fault(dice: random.Random, stores: list[PlannedAct]) -> PlannedAct:
             store = dice.choice(stores)
             begin_s = max(0.0, store.at_s - 0.001)
             return PlannedAct(begin_s, kind, store.who, amount=dice.randrange(1, 12), for_s=for_s)
+        case "kill" if dice.random() < 0.5:  # before what was stored could be told
+            store = dice.choice(stores)
+            return PlannedAct(store.at_s + 0.5, kind, store.who, for_s=for_s)
         case "crash":
             return PlannedAct(at_s, kind, service, amount=dice.randrange(1, 60), for_s=for_s)
         case "slow":
