@@ -14,15 +14,17 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q $(UPGRADE) -
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver backtracking
 GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 EXTRA = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
-SBOM := dist/crosslight.cdx.json
+DIST ?= dist
+SBOM := $(DIST)/crosslight.cdx.json
+AUDIT_VENV := build/audit-venv
 SBOM_VENV := build/sbom-venv
-DEBIAN_PEERS := default-jdk-headless maven
+DEBIAN_PEERS := default-jdk-headless iproute2 maven nftables
 DEBIAN := libseccomp2 postgresql dcmtk orthanc orthanc-dicomweb chromium dicom3tools systemd
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Root may use apt-get as it is; anyone else is asked by sudo.
 APT := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=400
 
-.PHONY: help demo demo-clean simulate setup dev debian debian-peers check test peers soak bench proto lock sbom format clean
+.PHONY: help demo demo-clean simulate setup dev debian debian-peers check test peers soak bench proto lock sbom release sign verify audit-dependencies format clean
 
 help:
 	@echo "make demo        a whole region on this machine, with the story of what it can do (Ctrl-C ends it)"
@@ -35,6 +37,8 @@ help:
 	@echo "make bench       measure against peers on this machine; writes docs/benchmarks.md"
 	@echo "make proto       generate crosslight/pb from protos/"
 	@echo "make lock        renew requirements/*.txt: every dependency by version and hash"
+	@echo "make release     build, list, checksum and sign a release (KEY=FILE); make verify checks one (PUBLIC=FILE)"
+	@echo "make audit-dependencies  ask the network for known vulnerabilities of what runs"
 	@echo "make sbom        list what runs, as CycloneDX, in $(SBOM)"
 
 $(BIN)/python:
@@ -85,12 +89,37 @@ lock: dev
 	@$(COMPILE) -c $(LOCKS)/build.txt -o $(LOCKS)/run.txt pyproject.toml
 	@$(EXTRA) simulate | $(COMPILE) -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/simulate.txt -
 	@$(GROUP) dev | $(COMPILE) -c $(LOCKS)/simulate.txt -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/dev.txt -
+	@$(GROUP) audit | $(COMPILE) -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -c $(LOCKS)/dev.txt -o $(LOCKS)/audit.txt -
 
 sbom: dev
 	@rm -rf $(SBOM_VENV) && mkdir -p $(dir $(SBOM)) && $(PYTHON) -m venv --without-pip $(SBOM_VENV)
 	@$(BIN)/pip --python $(SBOM_VENV)/bin/python $(LOCKED) -r $(LOCKS)/run.txt
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 -o $(SBOM) $(SBOM_VENV)
 	@rm -rf $(SBOM_VENV) && echo "$(SBOM)"
+
+# A release: wheel, source, list of what runs, checksums, and a signature of these by the maintainers' key (SECURITY.md).
+release: dev
+	@test -f "$(KEY)" || { echo "Say whose key signs it: make release KEY=FILE (openssl genpkey -algorithm ed25519 -out FILE)"; exit 1; }
+	@rm -rf $(DIST)
+	@$(MAKE) -s sbom
+	@$(BIN)/python -m hatchling build -d $(DIST)
+	@$(MAKE) -s sign
+
+sign:
+	@cd $(DIST) && rm -f SHA256SUMS SHA256SUMS.sig && sha256sum -- * > ../$(notdir $(DIST)).sums && mv ../$(notdir $(DIST)).sums SHA256SUMS
+	@openssl pkeyutl -sign -rawin -inkey $(KEY) -in $(DIST)/SHA256SUMS -out $(DIST)/SHA256SUMS.sig
+	@echo "$(DIST)/SHA256SUMS.sig; to verify it: make verify PUBLIC=FILE DIST=$(DIST)"
+
+verify:
+	@test -f "$(PUBLIC)" || { echo "Say whose signature it should be: make verify PUBLIC=FILE"; exit 1; }
+	@openssl pkeyutl -verify -rawin -pubin -inkey $(PUBLIC) -in $(DIST)/SHA256SUMS -sigfile $(DIST)/SHA256SUMS.sig
+	@cd $(DIST) && sha256sum --strict -c SHA256SUMS
+
+# Asks services on the network: no part of make test.
+audit-dependencies: dev
+	@rm -rf $(AUDIT_VENV) && mkdir -p build && $(PYTHON) -m venv --without-pip $(AUDIT_VENV)
+	@$(BIN)/pip --python $(AUDIT_VENV)/bin/python $(LOCKED) -r $(LOCKS)/audit.txt
+	@$(AUDIT_VENV)/bin/python -m pip_audit --strict --require-hashes --disable-pip -r $(LOCKS)/run.txt
 
 format: dev
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -104,10 +133,11 @@ check: dev
 	$(BIN)/pytest -q tests/unit/test_docs.py
 
 test: dev debian check
-	@echo "Scenarios and browser now; beside them all else, whose result is shown at the end."
-	@mkdir -p build; nice -n 5 $(BIN)/pytest -q tests/unit tests/protocol tests/storage tests/conformance tests/attacks > build/tests.txt 2>&1 & \
+	@echo "Scenarios and browser now, then attacks; beside them all else, whose result is shown at the end."
+	@mkdir -p build; nice -n 5 $(BIN)/pytest -q tests/unit tests/protocol tests/storage > build/tests.txt 2>&1 & \
 	beside=$$!; $(BIN)/pytest -q tests/scenarios tests/browser; shown=$$?; \
-	wait $$beside; beside=$$?; cat build/tests.txt; exit $$((shown | beside))
+	$(BIN)/pytest -q tests/attacks tests/conformance; after=$$?; \
+	wait $$beside; beside=$$?; cat build/tests.txt; exit $$((shown | after | beside))
 
 peers: dev debian-peers
 	$(BIN)/pytest -q tests/peers

@@ -6,25 +6,31 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks import dicom, latency, registry, security
+from benchmarks import dicom, latency, registry, retrieve, security, tunnel
 from benchmarks.load import BadAnswerError
 from benchmarks.options import Options
 from benchmarks.peers import MissingError
-from benchmarks.report import Section, machine, show, write
+from benchmarks.report import Section, commit, machine, show, write
+from crosslight import __version__
 from crosslight.runtime.log import setup_logging
+from simulations.capacity import service_times
+from simulations.capacity.machine import core_s, described
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     "dicom": dicom.measure,
+    "retrieve": retrieve.measure,
     "registry": registry.measure,
     "latency": latency.measure,
     "security": security.measure,
+    "tunnel": tunnel.measure,
 }
 
 
@@ -41,7 +47,15 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the page goes (whole runs: docs/benchmarks.md).",
 )
-def main(quick: bool, studies: int | None, only: tuple[str, ...], out: Path | None) -> None:
+@click.option(
+    "--service-times",
+    "times_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where service times for `crosslight simulate` go (whole runs: simulations/capacity).",
+)
+def main(
+    quick: bool, studies: int | None, only: tuple[str, ...], out: Path | None, times_file: Path | None
+) -> None:
     """Measure Crosslight beside Orthanc and above a floor, on this machine.
 
     Only ratios of one run mean something.
@@ -70,6 +84,24 @@ def main(quick: bool, studies: int | None, only: tuple[str, ...], out: Path | No
         console.print(f"Written: {page.name}")
     else:
         console.print("docs/benchmarks.md is written by whole runs only; --out FILE writes this one.")
+    if times_file or whole:
+        kept = keep_service_times(sections, times_file or service_times.FILE)
+        console.print(f"Service times for crosslight simulate: {', '.join(kept) or 'none measured'}")
+
+
+def keep_service_times(sections: Iterable[Section], path: Path) -> list[str]:
+    """Write what ``crosslight simulate`` counts with; what was measured, by name."""
+    # a quick run may see no processor time at all: it is counted in hundredths of a second
+    values = {n: value for section in sections for n, value in section.measured.items() if value > 0}
+    origin = service_times.Origin(
+        measured=datetime.now(UTC).date(),
+        release=__version__,
+        commit=commit(),
+        machine=described(),
+        core_s=core_s(),
+    )
+    service_times.write(values, origin, path)
+    return sorted(values)
 
 
 async def _part(measure: Callable[[Options], Awaitable[list[Section]]], options: Options) -> list[Section]:

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.floor``.
 
-An aiohttp server that sends prepared bytes (``/canned/NAME``) or parses XML and inserts one row
+An aiohttp server that reads a patient's rows by an index, commits a row that says so, and sends prepared
+bytes (``/canned/NAME?who=N``: D20 allows no answer without these two), or parses XML and inserts one row
 (``/submit``), and a gRPC server that parses a batch and inserts its rows. One process, as the registry is.
 """
 
@@ -22,12 +23,21 @@ from lxml import etree
 from benchmarks.peers import HOST
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
-from crosslight.runtime.db import Db, open_db
+from crosslight.runtime.db import Db, Tx, open_db
 
 _TABLE = (
     "CREATE TABLE floor (uid TEXT PRIMARY KEY, patient TEXT NOT NULL, body {blob} NOT NULL);\n"
     "CREATE INDEX floor_patient ON floor (patient);\n"
 )
+_ROWS = (
+    "CREATE TABLE floor_study (patient INTEGER NOT NULL, n INTEGER NOT NULL, body {blob} NOT NULL,"
+    " PRIMARY KEY (patient, n));\n"
+    "CREATE TABLE floor_act (n INTEGER PRIMARY KEY, body {blob} NOT NULL);\n"
+)
+PATIENTS, STUDIES = 500, 20
+STUDY, ACT = bytes(364), bytes(400)  # as many bytes as the registry's take
+_LOOK = "SELECT n, body FROM floor_study WHERE patient = ?"
+_ACT = "INSERT INTO floor_act VALUES (?, ?)"
 _INSERT = "INSERT INTO floor VALUES (?, ?, ?)"
 
 
@@ -40,11 +50,15 @@ class Floor(pb_grpc.IndexFeedServicer):
         self._count = 0
 
     async def open(self) -> None:
-        """Make the table."""
-        await self._db.write(
-            "make",
-            lambda tx: tx.script(_TABLE.format(blob="BLOB" if tx.dialect.name == "sqlite" else "BYTEA")),
-        )
+        """Make the tables, and the rows that are looked up."""
+
+        def make(tx: Tx) -> None:
+            blob = "BLOB" if tx.dialect.name == "sqlite" else "BYTEA"
+            tx.script((_TABLE + _ROWS).format(blob=blob))
+            rows = [(patient, n, STUDY) for patient in range(PATIENTS) for n in range(STUDIES)]
+            tx.executemany("INSERT INTO floor_study VALUES (?, ?, ?)", rows)
+
+        await self._db.write("make", make)
 
     def app(self) -> web.Application:
         """The HTTP face."""
@@ -65,9 +79,15 @@ class Floor(pb_grpc.IndexFeedServicer):
         return web.Response()
 
     async def send(self, request: web.Request) -> web.Response:
-        """The learnt answer."""
+        """The learnt answer, after one indexed read and one committed act."""
         if request.method == "POST":
             etree.fromstring(await request.read())
+        who = int(request.query.get("who", "0")) % PATIENTS
+        self._count += 1
+        act = (self._count, ACT)
+        rows = await self._db.read_near("look", lambda tx: tx.rows(_LOOK, (who,)))
+        assert len(rows) == STUDIES
+        await self._db.write("act", lambda tx: tx.execute(_ACT, act))
         kind, data = self._canned[request.match_info["name"]]
         return web.Response(body=data, headers={"Content-Type": kind})
 

@@ -35,6 +35,7 @@ class Loaded:
     count: int = 0
     received: int = 0  # bytes of bodies
     latencies: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)  # when each answer was there
     first_byte_s: float = 0.0  # of the last answer's body
 
 
@@ -157,7 +158,8 @@ async def _client(
                 raise BadAnswerError(f"{request[:160]!r}: status {status}: …{bytes(kept or b'')[-600:]!r}")
             if keep is not None:
                 keep.append(bytes(kept or b""))
-            loaded.latencies.append(time.perf_counter() - started)
+            loaded.ended.append(time.perf_counter())
+            loaded.latencies.append(loaded.ended[-1] - started)
             loaded.count += 1
             loaded.received += size
     finally:

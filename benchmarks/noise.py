@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -59,8 +59,12 @@ class Place:
         )
 
 
-async def neighbours(place: Place, options: Options) -> dict[str, Times]:
-    """Listener -> seconds alone and beside the noise."""
+Pair = tuple[Callable[[], Awaitable[None]], Callable[[], Any]]
+Maker = Callable[[Place, AsyncExitStack], Awaitable[Pair]]
+
+
+async def neighbours(place: Place, options: Options, more: Mapping[str, Maker]) -> dict[str, Times]:
+    """Listener -> seconds alone and beside the noise; ``more`` makes rows beside those here."""
     rounds = 8 if options.quick else 25
     results = {}
     for name, pair in (
@@ -69,6 +73,7 @@ async def neighbours(place: Place, options: Options) -> dict[str, Times]:
         ("node, people: a picture beside 24 large ones", _pictures),
         ("registry, HL7: a message beside 60 connections of another", _messages),
         ("node, DICOM: an echo beside 100 silent connections", _echoes),
+        *more.items(),
     ):
         options.say(name)
         async with AsyncExitStack() as stack:
@@ -84,9 +89,6 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> float:
     started = time.perf_counter()
     await work()
     return time.perf_counter() - started
-
-
-Pair = tuple[Callable[[], Awaitable[None]], Callable[[], Any]]
 
 
 async def _session(stack: AsyncExitStack, place: Place, token: str) -> ClientSession:
@@ -105,7 +107,7 @@ async def _get(session: ClientSession, url: str, accept: str) -> None:
 
 
 @asynccontextmanager
-async def _elsewhere(noise: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> AsyncIterator[None]:
+async def elsewhere(noise: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> AsyncIterator[None]:
     """Noise in a process of its own, which has begun, until the end of the block."""
     process = get_context("spawn").Process(target=_run, args=(noise, args), daemon=True)
     process.start()
@@ -123,7 +125,7 @@ def _run(noise: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...])
     asyncio.run(noise(*args))
 
 
-async def _again(clients: int, work: Callable[[], Awaitable[None]]) -> None:
+async def again(clients: int, work: Callable[[], Awaitable[None]]) -> None:
     """Over and over, whatever it is answered."""
 
     async def client() -> None:
@@ -142,7 +144,7 @@ def _noisy(ca: Path | None, token: str) -> ClientSession:
     )
 
 
-async def _silent(port: int, tls: ssl.SSLContext | None, count: int, begun: bytes = b"") -> list[Any]:
+async def silent(port: int, tls: ssl.SSLContext | None, count: int, begun: bytes = b"") -> list[Any]:
     """Connections that say nothing, or half of something."""
     held = []
     for number in range(count):
@@ -153,9 +155,9 @@ async def _silent(port: int, tls: ssl.SSLContext | None, count: int, begun: byte
 
 
 async def _many_searches(ca: Path | None, port: int, url: str, token: str) -> None:
-    held = await _silent(port, trusting(ca), 300)
+    held = await silent(port, trusting(ca), 300)
     async with _noisy(ca, token) as session:
-        await _again(48, lambda: _get(session, url, FHIR))
+        await again(48, lambda: _get(session, url, FHIR))
     held.clear()
 
 
@@ -167,25 +169,25 @@ async def _unread(ca: Path | None, url: str, token: str) -> None:
                 answer.raise_for_status()
                 await asyncio.sleep(3600)
 
-        await _again(60, open_)
+        await again(60, open_)
 
 
 async def _large_pictures(ca: Path | None, url: str, token: str) -> None:
     numbers = count(1_000_000)
     async with _noisy(ca, token) as session:
         asked = url + "?viewport=8192,8192&window={},400,linear"  # each another picture
-        await _again(24, lambda: _get(session, asked.format(next(numbers)), "image/jpeg"))
+        await again(24, lambda: _get(session, asked.format(next(numbers)), "image/jpeg"))
 
 
 async def _half_messages(port: int, files: tuple[Path, Path, Path | None], community: str) -> None:
     tls = client_context(*files, expect=Identity("gateway", "", community))
-    held = await _silent(port, tls, 60, b"\x0bMSH|half of a message")
+    held = await silent(port, tls, 60, b"\x0bMSH|half of a message")
     await asyncio.sleep(3600)
     held.clear()
 
 
 async def _silent_callers(port: int) -> None:
-    held = await _silent(port, None, 100)
+    held = await silent(port, None, 100)
     await asyncio.sleep(3600)
     held.clear()
 
@@ -193,7 +195,7 @@ async def _silent_callers(port: int) -> None:
 async def _searches(place: Place, stack: AsyncExitStack) -> Pair:
     quiet = await _session(stack, place, await place.token("quiet"))
     noisy, url = await place.token("noisy"), place.registry + place.search
-    return lambda: _get(quiet, url, FHIR), lambda: _elsewhere(
+    return lambda: _get(quiet, url, FHIR), lambda: elsewhere(
         _many_searches, place.made.ca, place.made.port_base, url, noisy
     )
 
@@ -201,7 +203,7 @@ async def _searches(place: Place, stack: AsyncExitStack) -> Pair:
 async def _images(place: Place, stack: AsyncExitStack) -> Pair:
     quiet = await _session(stack, place, await place.token("quiet"))
     noisy, base = await place.token("noisy"), f"{place.registry}/dicomweb"
-    return lambda: _get(quiet, base + place.image, PARTS), lambda: _elsewhere(
+    return lambda: _get(quiet, base + place.image, PARTS), lambda: elsewhere(
         _unread, place.made.ca, base + place.study, noisy
     )
 
@@ -214,7 +216,7 @@ async def _pictures(place: Place, stack: AsyncExitStack) -> Pair:
     def small() -> Awaitable[None]:
         return _get(quiet, f"{url}?viewport=128,128&window={next(numbers)},400,linear", "image/jpeg")
 
-    return small, lambda: _elsewhere(_large_pictures, place.made.ca, url, noisy)
+    return small, lambda: elsewhere(_large_pictures, place.made.ca, url, noisy)
 
 
 async def _messages(place: Place, stack: AsyncExitStack) -> Pair:
@@ -235,9 +237,9 @@ async def _messages(place: Place, stack: AsyncExitStack) -> Pair:
     if made.ca is None or made.client_cert is None:
         raise BadAnswerError("TLS is what is measured here")
     files = made.ca, made.client_cert, made.client_key
-    return send, lambda: _elsewhere(_half_messages, port, files, str(community))
+    return send, lambda: elsewhere(_half_messages, port, files, str(community))
 
 
 async def _echoes(place: Place, stack: AsyncExitStack) -> Pair:
     dimse, port = place.made.dimse(place.code), place.made.ports(place.code).dimse
-    return lambda: asyncio.to_thread(dimse.echo), lambda: _elsewhere(_silent_callers, port)
+    return lambda: asyncio.to_thread(dimse.echo), lambda: elsewhere(_silent_callers, port)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -97,9 +98,9 @@ def orthanc_program() -> str:
 
 
 @asynccontextmanager
-async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
+async def orthanc(folder: Path, port: int, **more: Any) -> AsyncIterator[int]:
     """Orthanc on HTTP ``port`` and DICOM ``port + 1``: every file fsynced, TCP_NODELAY, DICOMweb at
-    /dicom-web.
+    /dicom-web; ``more`` of its configuration.
     """
     folder.mkdir(parents=True)
     storage = str(folder / "storage")
@@ -116,6 +117,9 @@ async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
         "DicomPort": port + 1,
         "DicomCheckCalledAet": False,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
         "StorageCompression": False,
         "OverwriteInstances": True,
         "StableAge": 5,
@@ -127,6 +131,7 @@ async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
             "StudiesMetadata": "Full",
             "SeriesMetadata": "Full",
         },
+        **more,
     }
     path, log = folder / "orthanc.json", folder / "log"
     path.write_bytes(orjson.dumps(config))
@@ -149,15 +154,25 @@ async def settle(*pids: int, longest_s: float = 30.0) -> None:
 
 @asynccontextmanager
 async def region(
-    folder: Path, port: int, codes: Sequence[str], say: Callable[[str], None] = quiet
+    folder: Path,
+    port: int,
+    codes: Sequence[str],
+    say: Callable[[str], None] = quiet,
+    *,
+    more: str = "",
 ) -> AsyncIterator[DemoRegion]:
-    """The demo's region without TLS, of which the registry and the nodes ``codes`` run."""
+    """The demo's region without TLS, of which the registry and the nodes ``codes`` run.
+
+    ``more`` comes at the end of each node's configuration.
+    """
     made = DemoRegion(
         topology=read_topology(), data=folder, port_base=port, open_mode=True, restart_after_s=0
     )
     try:
         await made.make(say)
         for code in codes:
+            with (made.node_folder(code) / "node.toml").open("a", encoding="utf-8") as file:
+                file.write(more)
             await made.start(code)
         await linked(made, codes)
         yield made

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,10 +17,15 @@ from rich.table import Table
 
 from crosslight import __version__
 
+_ROOT = Path(__file__).resolve().parent.parent
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table of the report, with the text around it."""
+    """One table of the report, with the text around it.
+
+    ``measured`` are service times for ``crosslight simulate``, by their names there.
+    """
 
     name: str
     title: str
@@ -28,6 +33,7 @@ class Section:
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 def number(value: float) -> str:
@@ -101,6 +107,15 @@ def machine() -> list[tuple[str, str]]:
             (_output("sh", "-c", "ls -1 /usr/lib/postgresql 2>/dev/null").split() or ["none"])[-1],
         ),
     ]
+
+
+def commit() -> str:
+    """Of which state of the sources; with + where files differ from it, '' where that is not known."""
+    name = _output("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD").strip()
+    if not re.fullmatch(r"[0-9a-f]{7,40}", name):
+        return ""
+    changed = _output("git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no").strip()
+    return f"{name}+" if changed else name
 
 
 def _lines(path: str) -> Sequence[str]:

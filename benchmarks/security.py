@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import ClientSession, TCPConnector
 
-from benchmarks import noise
+from benchmarks import noise, noise_strangers
 from benchmarks.load import BadAnswerError
 from benchmarks.meter import Result, Sample, interleaved, timed
 from benchmarks.objects import CtStudy
@@ -35,7 +35,7 @@ async def measure(options: Options) -> list[Section]:
     """Run both: what security costs, then the neighbours, on one region."""
     async with _running(options) as made:
         costs = await made.costs()
-        beside = await noise.neighbours(made.place(), options)
+        beside = await noise.neighbours(made.place(), options, noise_strangers.ROWS)
     return [_costs(costs), _neighbours(beside)]
 
 
@@ -104,7 +104,7 @@ class SecuredBench:
                 how: _asking(made.ca, base + path, given, clients, each, self._pids[pid])
                 for how, (base, given) in targets.items()
             }
-            results[name] = await interleaved(3 if self._options.quick else 7, work)
+            results[name] = await interleaved(5 if self._options.quick else 9, work)
         return results
 
 

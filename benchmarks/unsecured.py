@@ -82,7 +82,7 @@ async def _registry(folder: Path) -> tuple[RegistryApp, web.Application]:
     ground = replace(parts.ground, audit=Unnoted(parts.audit_db, app.seams.clock))
     waists = make_waists(ground, parts.members)
     await waists.open()
-    foreign = parts.members.foreign_member
+    foreign = parts.members.arriving
     faces = make_faces(ground, waists, parts.retrieves, parts.members, foreign)
     return app, registry_application(ground, faces, "people", everybody)
 

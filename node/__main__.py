@@ -21,7 +21,14 @@ from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console
 from crosslight.standards.dicom.file.verdict import NOTES
+from node.archive_command import archive
+from node.care_command import identity_option, verify
+from node.commitment_command import commitment
 from node.config import read_config
+from node.firewall_command import firewall
+from node.hold_command import hold
+from node.reject_command import reject
+from node.retention_command import retention
 from node.setup import init_node, join_region
 
 console = make_console()
@@ -121,7 +128,6 @@ def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
 @click.pass_obj
 def serve(folder: Path) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
-    # its libraries take a second to load; the other commands need not wait for them
     from node.app import NodeApp
 
     config = read_config(folder)
@@ -168,8 +174,7 @@ def reread(folder: Path, studies: tuple[str, ...], everything: bool, dry_run: bo
 
     Those that come out otherwise are published.
 
-    For when a rule of [archive] was set right. A node that is started with another configuration does it by
-    itself.
+    For when a rule of [archive] was set right; a node that starts with other rules does it by itself.
     """
     from node import commands
 
@@ -250,12 +255,6 @@ def retry(folder: Path, study_uid: str) -> None:
     console.print(f"{counted(count, 'study', 'studies')} will be tried again.", highlight=False)
 
 
-_IDENTITY = click.option(
-    "--identity", "identities", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with the private key of an encrypted backup.",
-)  # fmt: skip
-
-
 @main.command()
 @click.option("--only", type=click.Choice(NOTES), default=None, help="Only studies with this note.")
 @click.pass_obj
@@ -267,20 +266,6 @@ def notes(folder: Path, only: str | None) -> None:
     from node import commands
 
     run(commands.notes(folder, only or "", console))
-
-
-@main.command()
-@click.option(
-    "--repair-from", "source", type=click.Path(exists=True, path_type=Path, file_okay=False),
-    help="Take what is missing or damaged from this backup.",
-)  # fmt: skip
-@_IDENTITY
-@click.pass_obj
-def verify(folder: Path, source: Path | None, identities: tuple[Path, ...]) -> None:
-    """Read every object again and compare it with its digest; status 1 if one is missing or damaged."""
-    from node import commands
-
-    sys.exit(0 if run(commands.verify(folder, console, source=source, identities=identities)) else 1)
 
 
 @main.command()
@@ -325,14 +310,14 @@ def backup_key(file: Path) -> None:
 
     Keep FILE elsewhere than the backups and this machine: who has it reads them, and without it nobody does.
     """
-    from node.archive.backup_files import new_identity
+    from crosslight.runtime.backup_files import new_identity
 
     print(new_identity(file, system_seams().files))
 
 
 @main.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path, file_okay=False))
-@_IDENTITY
+@identity_option
 @click.pass_obj
 def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
     """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes.
@@ -375,10 +360,7 @@ def audit(context: click.Context, /, **options: Any) -> None:
 @expire_options
 @click.pass_obj
 def expire(folder: Path, day: str, dry_run: bool) -> None:
-    """Remove acts from before a day, when their time is over.
-
-    That it was done, by whom, how many acts and a digest of them stay for good.
-    """
+    """Remove acts from before a day; that it was done, by whom, how many and their digest stay for good."""
     from node import commands
 
     say_expired(
@@ -394,6 +376,9 @@ def doctor(folder: Path) -> None:
 
     sys.exit(run(check(folder, console)))
 
+
+for command in (verify, archive, hold, retention, reject, firewall, commitment):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -11,9 +11,12 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.serving import FolderLock
+from crosslight.runtime.tunnel.carrier import Take
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
+from node.care import ArchiveCare
+from node.commitment.store import CommitmentStore
 from node.config import NodeConfig, warnings_of
 from node.health import Health
 from node.listeners import listen
@@ -21,13 +24,16 @@ from node.membership.membership import Connection, membership_of
 from node.parts import (
     Parts,
     endpoints,
+    make_announcer,
     make_archive,
+    make_continuity,
     make_dimse,
     make_gate,
     make_ground,
     make_publication,
     make_rereader,
     make_serve,
+    make_sources,
     rules_of,
 )
 from node.publish.publisher import Publisher
@@ -82,8 +88,7 @@ class NodeApp:
             self._check_authority()
             self.membership.on_change(self._region_changed)
             self._health = Health(parts)
-            await listen(parts, self._health, life)
-            self._run(life)
+            self._run(life, await listen(parts, self._health, life))
             self._life = life.pop_all()
 
     async def stop(self) -> None:
@@ -105,35 +110,57 @@ class NodeApp:
         archive = make_archive(seams, folder, self.config, self.membership, db)
         life.closes(archive)
         await archive.open()
+        sources = make_sources(ground, archive)
+        life.closes(sources)
+        await sources.open()
+        archive.elsewhere.sources = sources.archives
         publication = await make_publication(ground, archive)
         life.closes(publication.publisher)
         await publication.publisher.open()
         serve = make_serve(ground, archive, publication.connection)
         life.closes(serve.release)
         serve.open()
+        continuity = make_continuity(ground, publication.connection)
+        if continuity is not None:
+            continuity.open()
+        commitments = CommitmentStore(db, seams.clock)
+        await commitments.open()
+        announcer = make_announcer(ground, archive)
+        if announcer is not None:
+            await announcer.open()
         return Parts(
             ground=ground,
             archive=archive,
+            care=ArchiveCare(archive, audit, seams, self.config.archive),
             publication=publication,
             rereader=make_rereader(ground, archive, publication.publisher),
+            sources=sources,
             serve=serve,
             gate=make_gate(ground),
-            dimse=make_dimse(ground, archive),
+            dimse=make_dimse(ground, archive, serve, sources, commitments),
+            continuity=continuity,
+            announcer=announcer,
         )
 
-    def _run(self, life: Life) -> None:
-        """All that goes on by itself."""
+    def _run(self, life: Life, take: Take) -> None:
+        """All that goes on by itself; ``take`` serves what comes through the link."""
         publication, rereader = self.parts.publication, self.parts.rereader
         publication.publisher.start()
         life.stops(publication.connection)
         publication.connection.start(publication.voice)
+        publication.connection.carry(take)
         life.stops(rereader)
         rereader.start()
         life.runs(self.parts.ground.refusals.run())
         life.runs(self.seams.workers.warm())
         if (outside := self.parts.ground.people_certificate) is not None:
             life.runs(outside.run())
+        self.parts.sources.run(life)
+        if (announcer := self.parts.announcer) is not None:
+            life.runs(announcer.run())
         life.runs(self._tidy())
+        life.runs(self.archive.care.run())
+        life.runs(self.archive.mover.run())
         life.runs(self._follow(publication.connection))
         life.runs(self.parts.gate.watch())
         if (dimse := self.parts.dimse) is not None:
@@ -159,6 +186,8 @@ class NodeApp:
             await self.seams.clock.sleep(TIDY_EVERY_S)
             try:
                 await self.archive.tidy()
+                if self._health.clock_right():
+                    await self.parts.care.apply_retention()
             except Exception:
                 log.exception("tidying failed")
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from crosslight.runtime.audit import About, AuditLog
+from crosslight.runtime.backup_files import Vault
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.files import PRIVATE_FOLDER, private_folder
@@ -22,7 +23,6 @@ from crosslight.standards.problem import ConfigError
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
-from node.archive.backup_files import Vault
 from node.config import FILE, read_config
 from node.membership.state import REGION
 from node.publish.store import PublishStore

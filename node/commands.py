@@ -17,6 +17,7 @@ from rich.text import Text
 
 from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.audit.keeping import Expired, Keeping
+from crosslight.runtime.backup_files import Vault, identities_of, recipients_of
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import FolderLock
@@ -26,7 +27,6 @@ from crosslight.standards.problem import ConfigError
 from node import backup as backups
 from node.archive import backup as archive_backup
 from node.archive.backup import BackupReport
-from node.archive.backup_files import Vault, identities_of, recipients_of
 from node.archive.import_preview import preview_paths
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
@@ -36,14 +36,18 @@ from node.offline import Offline, at_the_machine, membership_in, opened, publica
 from node.parts import rules_of
 from node.printing import (
     bin_lines,
+    care_rows,
     day,
-    fault_lines,
     figure_lines,
     holding_rows,
     membership_rows,
+    move_rows,
     note_lines,
     quarantine_lines,
     refused_lines,
+    retention_rows,
+    source_rows,
+    standing_lines,
     waiting_lines,
     withdrawn_lines,
 )
@@ -51,13 +55,14 @@ from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.reread import Figures, all_studies, read_again
 from node.publish.store import PublishStore
+from node.sources.sources import figures_of
 
 UNREAD_NUMBER = "With a national number that is none"
 SHOWN = 20  # entries of each list that `status` prints
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
 
 
-def _bar(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -71,7 +76,7 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
     """Take files into the archive, and say what became of them."""
     async with opened(folder) as node:
         total = await node.seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
-        with _bar(console) as bar:
+        with progress_bar(console) as bar:
             task = bar.add_task("Importing", total=total)
             named = [str(path) for path in paths[:SHOWN]]
             async with await at_the_machine(node, "import", paths=named, given=len(paths)) as act:
@@ -112,7 +117,7 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
     rules = rules_of(config, membership_in(folder, config, seams))
     try:
         total = await seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
-        with _bar(console) as bar:
+        with progress_bar(console) as bar:
             task = bar.add_task("Reading", total=total)
             pile = await seams.workers.run(
                 preview_paths, paths, config.archive.limits(), lambda n: bar.update(task, completed=n)
@@ -143,7 +148,7 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
         store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
         await store.open()
         total = len(studies) or (await node.archive.status()).studies
-        with _bar(console) as bar:
+        with progress_bar(console) as bar:
             task = bar.add_task("Reading again", total=total)
             if not dry_run:
                 await acts.enter_async_context(
@@ -240,12 +245,22 @@ async def status(folder: Path, console: Console) -> None:
             node.membership.not_agreed(node.archive.rules.authority) if node.membership is not None else ""
         )
         note_counts = await node.archive.note_counts()
+        today = node.seams.clock.now().date()
+        sources = await figures_of(node.db, node.config.sources, today, SHOWN)
+        care, damaged = await node.archive.care.state(), await node.archive.faults(SHOWN)
+        now_unix = node.seams.clock.now().timestamp()
+        holds = await node.archive.holds.all()
+        moving = await node.archive.mover.state()
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in (
         *membership_rows(node.membership, serving=FolderLock.is_held(folder)),
         *holding_rows(archived),
+        *care_rows(care, node.config.archive.care.period_days, now_unix),
+        *source_rows(sources),
+        *move_rows(moving),
+        *retention_rows(node.config.archive, len(holds)),
         ("Waiting for the registry", counted(waiting, "study", "studies")),
         ("Refused by the registry", counted(parked, "study", "studies")),
         ("Withdrawn", counted(withdrawn, "study", "studies")),
@@ -263,6 +278,7 @@ async def status(folder: Path, console: Console) -> None:
     for warning, todo in warnings_of(node.config):
         say(f"{warning} {todo}")
     for line in (
+        *standing_lines(damaged, care.standing),
         *refused_lines(refused, parked),
         *waiting_lines(held_back),
         *withdrawn_lines(withdrawn_last, withdrawn),
@@ -292,43 +308,6 @@ async def notes(folder: Path, only: str, console: Console) -> None:
             after = page[-1][0]
 
 
-async def verify(
-    folder: Path, console: Console, *, source: Path | None = None, identities: Sequence[Path] = ()
-) -> bool:
-    """Re-hash every object; whether all are there and whole then.
-
-    What is not whole is repaired from the backup ``source``.
-    """
-    vault = vault_from(source, identities) if source is not None else None
-    async with opened(folder) as node:
-        with _bar(console) as bar:
-            task = bar.add_task("Verifying", total=None)
-            report = await node.archive.verify(
-                lambda done, total: bar.update(task, completed=done, total=total)
-            )
-        left = report.faults
-        if vault is not None and source is not None and left:
-            async with await at_the_machine(node, "restore", source=str(source)) as act:
-                left = await node.archive.repair(left, source, vault)
-                act.gave(len(report.faults) - len(left), "objects", of=len(report.faults))
-    console.print(
-        f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged."
-    )
-    if source is not None:
-        console.print(
-            f"{len(report.faults) - len(left)} repaired from {source}.", markup=False, soft_wrap=True
-        )
-    for line in fault_lines(left):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if left and source is None:
-        console.print(
-            "Repair them from a backup: crosslight-node verify --repair-from BACKUP",
-            markup=False,
-            soft_wrap=True,
-        )
-    return not left
-
-
 def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
     """How the files of the backup in ``source`` are read.
 
@@ -349,7 +328,7 @@ async def backup_node(
     """Back up the node's folder to ``target``, encrypted where recipients are given."""
     vault = Vault(system_seams().files, recipients=recipients_of(recipients))
     async with opened(folder) as node:
-        with _bar(console) as bar:
+        with progress_bar(console) as bar:
             task = bar.add_task("Backing up", total=None)
             async with await at_the_machine(node, "backup", target=str(target)) as act:
                 report = await backups.backup(
@@ -370,7 +349,7 @@ async def restore_node(
 ) -> BackupReport:
     """Make a node's folder anew from a backup."""
     vault = vault_from(source, identities)
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("Restoring", total=None)
         return await backups.restore(
             source,
@@ -390,5 +369,5 @@ async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
 async def expire_audit(folder: Path, before: str, *, dry_run: bool) -> Expired:
     """Remove the acts from before a day; what they were."""
     async with opened(folder) as node:
-        kept = Keeping(node.audit_db, node.seams.clock)
+        kept = Keeping(node.audit_db, node.seams.clock, node.config.audit.keep_years)
         return await (kept.look(before) if dry_run else kept.expire(before, command_line(node.seams.ids)))

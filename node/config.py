@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from crosslight.runtime.audit.keeping import AuditConfig
 from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.listener import ConnectionsConfig
 from crosslight.runtime.log import LogConfig
 from crosslight.runtime.refusals import RefusalsConfig
 from crosslight.standards.problem import ConfigError
 from node.archive.config import ArchiveConfig
+from node.continuity.config import ContinuityConfig
 from node.dimse.config import DimseConfig
 from node.membership.config import RegionConfig
 from node.publish.config import PublishConfig
 from node.serve.config import ServeConfig
+from node.sources.config import SourcesConfig
 
 FILE = "node.toml"
 
@@ -53,9 +56,14 @@ class NodeConfig:
     listen: ListenConfig = section(ListenConfig, "Where this node can be reached.")
     dimse: DimseConfig = section(DimseConfig, "The DICOM listener for modalities and the PACS.")
     archive: ArchiveConfig = section(ArchiveConfig, "How objects are kept and read.")
+    sources: SourcesConfig = section(SourcesConfig, "Archives of others beside which this node stands.")
     serve: ServeConfig = section(ServeConfig, "Bounds of DICOMweb, RAD-69 and ITI-43.")
     publish: PublishConfig = section(PublishConfig, "How studies become known to the region.")
     region: RegionConfig = section(RegionConfig, "The link to the registry.")
+    audit: AuditConfig = section(AuditConfig, "How long acts are kept.")
+    continuity: ContinuityConfig = section(
+        ContinuityConfig, "The region's lists of patients with an order here, for when the region is away."
+    )
     refusals: RefusalsConfig = section(RefusalsConfig, "Callers whose credentials do not hold.")
     connections: ConnectionsConfig = section(ConnectionsConfig, "Connections of the HTTP listeners.")
     log: LogConfig = section(LogConfig, "Logs.")
@@ -72,7 +80,24 @@ def read_config(folder: Path) -> NodeConfig:
         raise ConfigError(
             "An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host"
         )
+    check_notifies(config)
     return config
+
+
+def check_notifies(config: NodeConfig) -> None:
+    """Whoever may tell of a source names one that can be asked for a study.
+
+    Raises:
+        ConfigError: naming the caller.
+    """
+    known = {source.name for source in config.sources.all}
+    for caller in config.dimse.callers:
+        if unknown := set(caller.notifies) - known:
+            raise ConfigError(
+                f"{caller.ae_title} may tell of {sorted(unknown)[0]!r}, which is no source here.",
+                todo="Name one of [[sources.dimse]] or [[sources.dicomweb]].",
+                where="dimse.callers.notifies",
+            )
 
 
 def warnings_of(config: NodeConfig) -> list[tuple[str, str]]:
@@ -82,7 +107,8 @@ def warnings_of(config: NodeConfig) -> list[tuple[str, str]]:
         warnings.append(
             ("No system may send by DICOM.", "Name each in [[dimse.callers]], or set dimse.enabled = false.")
         )
-    if config.listen.public_host in LOOPBACK and not config.listen.open:
+    nobody_calls = config.listen.open or config.region.reach == "tunnel"
+    if config.listen.public_host in LOOPBACK and not nobody_calls:
         warnings.append(
             (
                 f"Others cannot reach this node: listen.public_host is {config.listen.public_host}.",

@@ -10,6 +10,7 @@ from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.seams import system_seams
 from node.config import NodeConfig, read_config, warnings_of
+from node.membership.link_record import reach_text, read_seen
 from node.membership.membership import Membership, membership_of
 
 
@@ -34,6 +35,9 @@ async def doctor(folder: Path, console: Console) -> int:
     )
     results = [(checked.name, await examine(checked)) for checked in (target, membership.registry_target())]
     results[0][1].extend(_settings(config, membership))
+    results[0][1].extend(
+        Finding("images", "ok", f"The region fetches them {road}.") for road in _road(folder)
+    )
     return show(console, results)
 
 
@@ -43,3 +47,10 @@ def _settings(config: NodeConfig, membership: Membership) -> list[Finding]:
     if why := membership.not_agreed(config.archive.rules(membership.member, membership.region).authority):
         findings.append(Finding("patient numbers", "fail", "Nothing is published.", why))
     return findings
+
+
+def _road(folder: Path) -> list[str]:
+    """How the region gets at images, where a running node was told."""
+    seen = read_seen(folder)
+    road = reach_text(seen) if seen is not None and seen.connected else ""
+    return [road] if road else []

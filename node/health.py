@@ -33,9 +33,9 @@ class Health:
 
         A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
         """
-        published, archived = await self._publisher.status(), await self._parts.archive.status()
+        archived, published = await self._parts.archive.status(), await self._publisher.status()
         link = self._connection.status
-        skew_s, right = link.skew_ms / 1000, self._clock_right()
+        skew_s, right = link.skew_ms / 1000, self.clock_right()
         age = self._parts.ground.membership.directory_age(self._parts.ground.seams.clock.now())
         return archived.accepting and right, {
             "code": self._parts.ground.membership.code,
@@ -48,13 +48,15 @@ class Health:
             "parked": published.parked,
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
+            **await self._parts.care.health(),
             "directory": DIRECTORY[age],
             **self._parts.ground.refusals.health(),
             **(outside.health() if (outside := self._parts.ground.people_certificate) is not None else {}),
+            **(kept.health() if (kept := self._parts.continuity) is not None else {}),
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 
-    def _clock_right(self) -> bool:
+    def clock_right(self) -> bool:
         """Whether this clock agrees with the registry's within the limit; without a link nobody can say."""
         link = self._connection.status
         return (
@@ -64,10 +66,15 @@ class Health:
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
         refused = self._parts.ground.refusals.gauges()
-        return [*await self._of_holdings(), *self._of_connections(), *refused]
+        sources = await self._parts.sources.gauges()
+        kept = self._parts.continuity.gauges() if self._parts.continuity is not None else []
+        told = await self._parts.announcer.gauges() if self._parts.announcer is not None else []
+        care, held_up = await self._parts.care.gauges(), self._parts.serve.bandwidth.gauges()
+        others = [*sources, *refused, *kept, *told, *held_up]
+        return [*await self._of_holdings(), *care, *self._of_connections(), *others]
 
     async def _of_holdings(self) -> list[Gauge]:
-        published, archived = await self._publisher.status(), await self._parts.archive.status()
+        archived, published = await self._parts.archive.status(), await self._publisher.status()
         unread, _ = await self._publisher.store.unread_numbers(0)
         return [
             Gauge("crosslight_node_studies", "Studies held.", archived.studies),

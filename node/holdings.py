@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.dicom.web.json import Attributes
@@ -38,16 +38,22 @@ SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900,
 # --- in -----------------------------------------------------------------------------------------------------
 
 
+Road = Literal["dimse", "stow", "import", "source"]
+ROADS: tuple[Road, ...] = get_args(Road)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """Where an object came from: kept beside it (D23)."""
 
-    road: Literal["dimse", "stow", "import"]
+    road: Road
     peer: str  # AE title and address, principal, or file name
     correlation: str = ""
     sop_class_uid: str = ""  # as announced by C-STORE; checked against the data set
     sop_instance_uid: str = ""
     transfer_syntax_uid: str = ""  # of the association, or '' when the file has its own meta
+    unix: float = 0.0  # when it was received; 0 = now
+    study_uid: str = ""  # the only study that it may be of: another's is refused, and not kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +108,23 @@ class StoredObject:
     # of Pixel Data's value in the file for native encodings; 0 = none, encapsulated, or not known
     pixel_offset: int = 0
     pixel_length: int = 0
+    # of a native frame and of a pixel cell; 0: the metadata say more
+    frame_bits: int = 0
+    word_bytes: int = 1
     preamble_is_tiff: bool = False  # otherwise the preamble is given out zeroed (D23)
     notes: int = 0  # what was tolerated in it: bits of ``verdict.NOTES``
     # decoders need it tidied: it has large sequences that say no length, or nobody has looked
     unmeasured: bool = False
+    damaged: bool = False  # or missing: it is set apart, and cannot be opened
+
+
+def set_apart() -> StorageError:
+    """An object that is held is missing, or its bytes have changed."""
+    return StorageError(
+        "This object is damaged in its archive, and is not given out.",
+        why="Its bytes are not those that were received.",
+        todo="Ask the trust's PACS manager: it can be sent again, or restored from a backup.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +225,21 @@ class Holdings(Protocol):
         """
         ...
 
+    async def damaged(self, sop_uids: Sequence[str]) -> set[str]:
+        """Those of these instances of which it is known that they cannot be opened: missing, or damaged."""
+        ...
+
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
         ...
 
-    async def metadata(
-        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
-    ) -> list[bytes]:
-        """One DICOM JSON object per instance, in the order of :meth:`objects`, without bulk data.
+    async def metadata(self, objects: Sequence[StoredObject], *, large: bool = True) -> list[bytes]:
+        """The DICOM JSON of each of these, in their order, without bulk data: a page of :meth:`objects`.
 
         Where ``large`` is false, without sequences of very many items.
+
+        Raises:
+            NotFound: one of them is no longer held.
         """
         ...
 
@@ -231,6 +255,10 @@ class Holdings(Protocol):
 
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
         """A page of studies in the order of their UIDs."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Wait until all that was answered as stored is there for whoever reads, and was told of."""
         ...
 
     async def touch(self, study_uids: Sequence[str]) -> None:

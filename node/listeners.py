@@ -8,9 +8,11 @@ from aiohttp import web
 
 from crosslight.runtime import answer_headers, health
 from crosslight.runtime.http import ErrorRenderers, problems
+from crosslight.runtime.listener import Listener
 from crosslight.runtime.outside_certificate import for_people
 from crosslight.runtime.service_life import Life
 from crosslight.runtime.tls import watched
+from crosslight.runtime.tunnel.carrier import Take
 from node.health import Health
 from node.parts import Ground, Parts
 from node.serve import cors, dicomweb, soap
@@ -22,8 +24,11 @@ MAX_BODY = 1 << 20
 KINDS: tuple[ListenerKind, ...] = ("people", "systems")
 
 
-async def listen(parts: Parts, told: Health, life: Life) -> None:
-    """Listen to people and systems until the end of ``life``, then to DICOM where it is wanted.
+async def listen(parts: Parts, told: Health, life: Life) -> Take:
+    """Listen to people and systems until the end of ``life``, then to DICOM and orders where they are wanted.
+
+    Returns:
+        What serves a connection of a system that did not come to a port.
 
     Raises:
         ConfigError: when an address cannot be had.
@@ -31,7 +36,7 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
     ground, config = parts.ground, parts.ground.config.listen
     credentials = None if ground.open_mode else ground.membership.credentials
     ports = {"people": config.people_port, "systems": config.systems_port}
-    listeners = []
+    listeners: dict[ListenerKind, Listener] = {}
     for kind in KINDS:
         tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
         if tls is not None and kind == "people":
@@ -41,20 +46,25 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
             watched(tls, partial(ground.refusals.note, "dicomweb"))
         app = web_application(parts, told, kind)
         bounds = ground.config.connections
-        listeners.append(
-            ground.seams.http.listener(app, config.host, ports[kind], tls, name=kind, config=bounds)
+        listeners[kind] = ground.seams.http.listener(
+            app, config.host, ports[kind], tls, name=kind, config=bounds
         )
-    for listener in listeners:
+    for listener in listeners.values():
         life.stops(listener)
         await listener.start()
     if parts.dimse is not None:
         life.stops(parts.dimse)
         await parts.dimse.start()
+    if parts.continuity is not None:
+        await parts.continuity.start(life)
+    return listeners["systems"].take
 
 
 def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:
     """What is served to people, or to systems."""
     app = face_application(parts.ground, parts.serve, parts.gate, parts.publication.publisher, kind)
+    if parts.continuity is not None:
+        app.add_routes(parts.continuity.routes(parts.serve.release))
     app.add_routes(health.routes(told.ready, told.gauges))
     return app
 

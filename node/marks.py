@@ -9,6 +9,7 @@ table is in the node's database, made by the archive's first delta. Methods take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crosslight.runtime.db import Row, Tx
@@ -31,14 +32,21 @@ _MARK = "study_uid, change, serial, first_change_unix, last_change_unix"
 class Marks:
     """The marks of one node."""
 
-    def touch_tx(self, tx: Tx, study_uid: str, now_unix: float) -> None:
-        """The study has changed."""
+    def touch_tx(
+        self, tx: Tx, study_uid: str, now_unix: float, *, times: int = 1, first_unix: float = 0.0
+    ) -> None:
+        """The study has changed, so many times; the first at ``first_unix``, the last at ``now_unix``."""
         tx.execute(
-            f"INSERT INTO mark ({_MARK}) VALUES (?, 1, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?)"
-            " ON CONFLICT (study_uid) DO UPDATE SET change = mark.change + 1, serial = excluded.serial,"
-            " last_change_unix = excluded.last_change_unix",
-            (study_uid, now_unix, now_unix),
+            f"INSERT INTO mark ({_MARK}) VALUES (?, ?, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?)"
+            " ON CONFLICT (study_uid) DO UPDATE SET change = mark.change + excluded.change, serial ="
+            " excluded.serial, last_change_unix = excluded.last_change_unix",
+            (study_uid, times, first_unix or now_unix, now_unix),
         )
+
+    def touch_all_tx(self, tx: Tx, study_uids: Sequence[str], now_unix: float) -> None:
+        """As :meth:`touch_tx`, once each."""
+        for study_uid in study_uids:
+            self.touch_tx(tx, study_uid, now_unix)
 
     def of_tx(self, tx: Tx, study_uid: str) -> Mark | None:
         """The mark of one study; None when it was never here."""

@@ -4,17 +4,21 @@ The order::
 
     Ground            what every part stands on: seams, folder, configuration, databases, audit
     make_archive      what is held
+    make_sources      what is held by others, and given out here
     make_publication  what the region is told of it: link, care of the certificate, publisher
     make_serve        what is given out
     make_gate         who may ask
     make_dimse        what comes in by DICOM
+    make_announcer    what systems of the trust are told of what lies here
+    make_continuity   what the region said of patients with an order here
 
 ``app.py`` makes all of them and gives them life; a command or a test makes those that it needs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from crosslight import __version__
@@ -27,12 +31,20 @@ from crosslight.runtime.seams import Seams
 from crosslight.runtime.shares import Shares
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
+from node.announce.announcer import AnnouncedAs, Announcer
+from node.announce.store import AnnounceStore
 from node.archive.archive import Archive
+from node.care import ArchiveCare
+from node.commitment.store import CommitmentStore
 from node.config import ListenConfig, NodeConfig
+from node.continuity.continuity import Continuity
 from node.dimse.accounts import Accounts
 from node.dimse.callers import Callers
 from node.dimse.listener import DimseListener
-from node.dimse.services import all_services
+from node.dimse.on_loop import OnLoop
+from node.dimse.outgoing import associate, peers_of
+from node.dimse.services import giving_services, hearing_services, taking_services
+from node.dimse.way_out import WayOut
 from node.holdings import Holdings
 from node.membership.membership import Connection, Membership
 from node.membership.model import EpochGrant, HelloFacts, NodeStatus
@@ -41,9 +53,12 @@ from node.publish.publisher import Publisher
 from node.publish.reread import Rereader
 from node.serve import soap
 from node.serve.authenticate import Gate
+from node.serve.bandwidth import Bandwidth
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Policy, Release, no_policy
+from node.serve.sent_objects import SentObjects
+from node.sources.sources import OwnTitle, Sources, senders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +100,15 @@ class Parts:
 
     ground: Ground
     archive: Archive
+    care: ArchiveCare
     publication: PublicationParts
     rereader: Rereader
+    sources: Sources
     serve: ServeContext
     gate: Gate
     dimse: DimseListener | None = field(default=None)
+    continuity: Continuity | None = field(default=None)
+    announcer: Announcer | None = field(default=None)
 
 
 def endpoints(config: NodeConfig, code: str) -> Endpoints:
@@ -142,6 +161,16 @@ def make_archive(
     return archive
 
 
+def make_sources(ground: Ground, archive: Archive) -> Sources:
+    """The archives of others beside which this node stands; what they have becomes the archive's rows."""
+    own = OwnTitle(
+        config=ground.config.dimse, ae_title=Callers(ground.config.dimse, ground.membership.code).ae_title
+    )
+    sources = Sources(ground.config.sources, ground.folder, ground.db, archive.elsewhere, ground.seams, own)
+    archive.elsewhere.behind = lambda: sources.behind
+    return sources
+
+
 def rules_of(config: NodeConfig, membership: Membership | None) -> RecordRules:
     """How records of studies are made; ``membership`` is None before the node has joined a region."""
     if membership is None:
@@ -160,8 +189,9 @@ class Voice:
         return await self._publisher.hello()
 
     async def status(self) -> NodeStatus:
-        """For a heartbeat."""
-        published, archived = await self._publisher.status(), await self._archive.status()
+        """For a heartbeat: what was answered a moment ago waits too (its row is there first, ADR 0051)."""
+        archived = await self._archive.status()
+        published = await self._publisher.status()
         return NodeStatus(
             epoch=published.epoch,
             acked_n=published.acked_n,
@@ -225,8 +255,13 @@ def make_serve(
         max_skew_s=config.max_clock_skew_s,
         sending=Shares("retrieves", config.sending()),
     )
+    bandwidth = Bandwidth(
+        config.caps, config.while_storing_mbit_s, ground.seams.clock, lambda: membership.code
+    )
+    holdings.on_change(bandwidth.stored)
     return ServeContext(
         holdings=holdings,
+        bandwidth=bandwidth,
         release=release,
         workers=ground.seams.workers,
         ids=ground.seams.ids,
@@ -244,17 +279,81 @@ def make_gate(ground: Ground) -> Gate:
     return ground.membership.gate(ground.seams.clock)
 
 
-def make_dimse(ground: Ground, archive: Archive) -> DimseListener | None:
-    """What comes in by DICOM; None where nothing may."""
+def make_dimse(
+    ground: Ground,
+    archive: Archive,
+    serve: ServeContext,
+    sources: Sources,
+    commitments: CommitmentStore,
+) -> DimseListener | None:
+    """What comes in by DICOM, and leaves by it; None where nothing may.
+
+    What is expected of the ``sources`` does not enter the archive.
+    """
     config, seams = ground.config.dimse, ground.seams
+    config = replace(config, callers=(*config.callers, *senders(ground.config.sources)))
     if not config.enabled:
         return None
+    callers = Callers(config, ground.membership.code, anybody=ground.open_mode)
+    way_out = WayOut(
+        on_loop=OnLoop(),
+        holdings=archive,
+        act=serve.release.device_act,
+        rendering=SentObjects(serve),
+    )
+    peers = peers_of(config, ground.folder)
     return DimseListener(
         config,
-        all_services(archive, config),
-        Callers(config, ground.membership.code, anybody=ground.open_mode),
+        (
+            *taking_services(archive, config, sources.expected),
+            *hearing_services(way_out.on_loop, sources.notices, commitments),
+            *giving_services(way_out, config, callers.ae_title, peers, seams.clock),
+        ),
+        callers,
         Accounts(ground.audit, seams.ids, archive.patients, ground.refusals.note),
         seams.workers,
         base=ground.folder,
         certified=ground.membership.certified(seams.clock),
+    )
+
+
+def make_announcer(ground: Ground, archive: Archive) -> Announcer | None:
+    """What systems of the trust are told of what lies here; None where nobody is, or nobody could fetch it.
+
+    Raises:
+        ConfigError: a certificate cannot be read.
+    """
+    config, code = ground.config.dimse, ground.membership.code
+    titles = {there.ae_title.strip() for there in config.destinations if there.notify}
+    if not config.enabled or not titles:
+        return None
+    peers = [peer for title, peer in peers_of(config, ground.folder).items() if title in titles]
+    own = Callers(config, code).ae_title
+    return Announcer(
+        AnnounceStore(ground.db),
+        archive,
+        ground.audit,
+        ground.seams,
+        AnnouncedAs(organisation=code, ae_title=own, quiet_s=config.notify_after_s),
+        peers,
+        partial(associate, calling=own),
+    )
+
+
+def make_continuity(ground: Ground, connection: Connection) -> Continuity | None:
+    """What the region said of patients with an order here; None where that is not kept.
+
+    Raises:
+        ConfigError: nobody may send orders, or the registry is not ours.
+    """
+    if not ground.config.continuity.enabled:
+        return None
+    return Continuity(
+        ground.config.continuity,
+        ground.folder,
+        ground.seams,
+        ground.membership,
+        connection.roads,
+        secured=not ground.open_mode,
+        noted=ground.refusals.note,
     )

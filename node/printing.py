@@ -8,11 +8,16 @@ from datetime import UTC, datetime
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.dicom.file.verdict import MEANINGS, Note
 from crosslight.standards.dicom.record.rules import RecordRules
+from node.archive.config import ArchiveConfig
+from node.archive.fault_rows import CareState
 from node.archive.model import ArchiveStatus, BinEntry, Fault, Quarantined
+from node.archive.mover import FOLDERS, MoveState
 from node.membership.membership import Membership
 from node.publish.model import Parked
 from node.publish.reread import Figures
 from node.publish.revisions import Withdrawn
+from node.sources.files.rows import FileFigures, FileState
+from node.sources.store import SourceFigures
 
 MAX_ISSUERS = 8
 
@@ -74,6 +79,125 @@ def holding_rows(archived: ArchiveStatus) -> Iterator[tuple[str, str]]:
     yield "Hidden by rejection notes", counted(archived.hidden, "instance")
     yield "In quarantine", f"{counted(archived.quarantined, 'object')} ({archived.quarantined_bytes:,} bytes)"
     yield "In the bin", counted(archived.binned, "instance")
+
+
+def care_rows(state: CareState, period_days: float, now_unix: float) -> Iterator[tuple[str, str]]:
+    """How far the reading of every object is, and what is wrong."""
+    last = "never yet"
+    if state.whole_unix:
+        faults = f"{state.whole_faults:,} NOT WHOLE" if state.whole_faults else "all whole"
+        last = f"{moment(state.whole_unix)}: {counted(state.whole_objects, 'object')}, {faults}"
+    if not period_days:
+        yield "Read again", "by verify alone: archive.care.period_days is 0"
+    elif state.going:
+        spent_s = now_unix - state.began_unix
+        left = f", about {spent_s * (1 / state.share - 1) / 86400:,.1f} days to go" if state.share else ""
+        yield (
+            "Read again",
+            f"{state.share:.1%} since {moment(state.began_unix)}: {counted(state.objects, 'object')},"
+            f" {state.bytes:,} bytes{left}; last whole {last}",
+        )
+    else:
+        begins = max(state.began_unix + period_days * 86400, now_unix)
+        yield "Read again", f"last whole {last}; begins again {moment(begins)}"
+    if state.standing:
+        yield "Damaged", f"{counted(state.standing, 'object')}: NOT GIVEN OUT; named below"
+
+
+def retention_rows(config: ArchiveConfig, holds: int) -> Iterator[tuple[str, str]]:
+    """What may be deleted by itself, and what keeps it."""
+    rules = counted(len(config.retention), "rule")
+    how = f"once a day, at most {counted(config.retention_most, 'study', 'studies')}"
+    by_hand = "only by crosslight-node retention --apply"
+    yield (
+        "Retention",
+        f"{rules}, applied {how if config.retention_daily else by_hand}"
+        if config.retention
+        else "no rule: nothing is deleted by itself",
+    )
+    yield "Legal holds", f"{counted(holds, 'hold')}: crosslight-node hold list" if holds else "none"
+
+
+def move_rows(moving: MoveState | None) -> Iterator[tuple[str, str]]:
+    """How far the images are on their way to another disk."""
+    if moving is None:
+        return
+    what = f"{counted(moving.objects, 'object')}, {moving.bytes:,} bytes, to {moving.target}"
+    if moving.ended_unix:
+        yield "Moved", f"{what}, on {moment(moving.ended_unix)}: the old disk has none any more"
+    elif moving.left_behind:
+        yield (
+            "Moving",
+            f"{what}; {counted(moving.left_behind, 'file')} COULD NOT BE MOVED: see the log",
+        )
+    elif moving.copied_unix:
+        yield (
+            "Moving",
+            f"{what}: all copied on {moment(moving.copied_unix)}; then the old copies go",
+        )
+    else:
+        yield "Moving", f"{moving.folders / FOLDERS:.0%} since {moment(moving.began_unix)}: {what}"
+
+
+def standing_lines(faults: Sequence[tuple[Fault, float]], total: int) -> Iterator[str]:
+    """Objects that are damaged or missing now."""
+    for fault, found_unix in faults:
+        yield f"{fault.kind}: {moment(found_unix)} instance {fault.sop_uid} of study {fault.study_uid}"
+    if total > len(faults):
+        yield f"and {counted(total - len(faults), 'more object')} damaged or missing."
+    if faults:
+        yield (
+            "  Have them sent again (a C-STORE of the same instance heals it), or:"
+            " crosslight-node verify --repair-from BACKUP"
+        )
+
+
+def source_rows(sources: Sequence[SourceFigures | FileFigures]) -> Iterator[tuple[str, str]]:
+    """What is known of archives beside which the node stands."""
+    for source in sources:
+        if isinstance(source, FileFigures):
+            yield f"Source {printable(source.name)}", printable(_told(source))
+            continue
+        dated = [window for window in source.windows if window.name.isdecimal()]
+        back = f", compared back to {min(w.name for w in dated)}" if dated else ""
+        since = f" since {moment(source.since_unix)}" if source.since_unix else ""
+        trouble = f" {printable(source.trouble)}{since}" if source.trouble else ""
+        held = f"{counted(source.studies, 'study', 'studies')}, {counted(source.instances, 'instance')}"
+        far = (
+            f" {len(source.windows_dated)} of {source.n_windows} months compared," if source.n_windows else ""
+        )
+        differed = f"{far} {counted(source.n_differed, 'study', 'studies')} differed at the last look."
+        yield f"Source {printable(source.name)}", f"{held}{back}.{differed}{trouble}"
+
+
+_FILES = {
+    FileState.WAITS: "waiting",
+    FileState.LATER: "tried again at the next listing",
+    FileState.SAME: "the same as another",
+    FileState.OTHER: "no DICOM",
+    FileState.PASSED: "held here or by another source",
+    FileState.CONFLICT: "IN CONFLICT: other bytes under the same SOP Instance UID",
+    FileState.REFUSED: "DICOM that CANNOT BE READ",
+}
+
+
+def _told(known: FileFigures) -> str:
+    """What is known of a folder or an object store."""
+    walk = known.walk
+    parts = [f"{counted(known.files, 'file')}, {known.counts.get(FileState.HELD, 0):,} indexed"]
+    parts += [f"{known.counts[state]:,} {word}" for state, word in _FILES.items() if known.counts.get(state)]
+    if known.waiting and known.left_s is not None:
+        parts.append(f"about {known.left_s / 3600:,.1f} h to go")
+    if walk.unread:
+        parts.append(f"{counted(walk.unread, 'folder')} below it that CANNOT BE READ")
+    if walk.whole_unix:
+        parts.append(f"listed whole at {moment(walk.whole_unix)}, {walk.whole_differed:,} differed")
+    else:
+        parts.append("not listed whole yet")
+    since = f" since {moment(walk.since_unix)}" if walk.since_unix else ""
+    trouble = f" {walk.trouble}{since}" if walk.trouble else ""
+    named = f" Two files each: {', '.join(known.conflicts)}." if known.conflicts else ""
+    return f"{'; '.join(parts)}.{named}{trouble}"
 
 
 def refused_lines(refused: Sequence[Parked], total: int) -> Iterator[str]:

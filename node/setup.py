@@ -37,7 +37,8 @@ async def join_region(
     """
     if not (folder / FILE).exists():
         raise ConfigError(f"There is no node in {folder}.", todo="Run: crosslight-node init DIR")
-    if read_config(folder).publish.kind == "xds":
+    config = read_config(folder)
+    if config.publish.kind == "xds":
         raise ConfigError(
             "This node publishes to a registry that is joined by nobody.",
             why='publish.kind = "xds".',
@@ -46,4 +47,4 @@ async def join_region(
         )
     from node.membership.join import join  # with all of HTTP, which `init` need not wait for
 
-    return await join(invitation, folder / "region", seams, authorities)
+    return await join(invitation, folder / "region", seams, authorities, config.region.proxy)

@@ -22,17 +22,20 @@ MAX_REASON_CHARS = 500
 async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: Console) -> bool:
     """Take studies out of the index with all that was ever published of them.
 
-    Answers whether all of them are known here.
+    Answers whether all of them are known here, and none of them is under a legal hold.
 
     One that was never published, or whose objects are still coming in, is withdrawn before anything of it is.
     """
-    done, unknown = 0, []
+    done, unknown, held = 0, [], []
     async with opened(folder) as node:
         store = await publications(node)
         for study_uid in dict.fromkeys(checked_uid(named, "STUDY") for named in studies):
             row, mark = await store.look(study_uid)
             if row is None and mark is None:
                 unknown.append(study_uid)
+                continue
+            if holds := await node.archive.holds.of(study_uid):
+                held.append(f"{study_uid} stays in the index: it is under the legal hold {holds[0].id}.")
                 continue
             async with await at_the_machine(node, "withdraw", study_uid, reason=reason):
                 await store.withdraw(study_uid, reason[:MAX_REASON_CHARS], node.seams.clock.now().timestamp())
@@ -43,7 +46,9 @@ async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: C
             "Their objects stay here, and this node gives them out: crosslight-node delete puts them into the"
             " bin."
         )
-    return not unknown
+    for line in held:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return not unknown and not held
 
 
 async def publish(folder: Path, studies: Sequence[str], console: Console) -> bool:

@@ -20,6 +20,7 @@ from crosslight.runtime.operators import operator_option
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console, printable
+from registry.backup_commands import backup, backup_key, restore
 from registry.ca_commands import ca
 from registry.config import read_config
 from registry.credential_commands import credentials
@@ -233,36 +234,6 @@ def alarm_seen(folder: Path, ods_code: str) -> None:
 
 
 @main.command()
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
-@click.pass_obj
-def backup(folder: Path, target: Path) -> None:
-    """Copy the registry into the folder TARGET, also while it serves."""
-    from registry import backup as backups
-
-    run(backups.backup(folder, target, system_seams()))
-    console.print(
-        f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-@main.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path, file_okay=False))
-@click.pass_obj
-def restore(folder: Path, source: Path) -> None:
-    """Make a registry in --dir from the backup SOURCE. The nodes then send again what came after it."""
-    from registry import backup as backups
-
-    incarnation = run(backups.restore(source, folder, system_seams()))
-    console.print(
-        f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-@main.command()
 @click.pass_obj
 def migrate(folder: Path) -> None:
     """Make or upgrade the audit's tables as database.audit_owner_url.
@@ -309,6 +280,7 @@ def expire(folder: Path, day: str, dry_run: bool) -> None:
 
 
 main.commands.update(identity=identity, ca=ca, token=token, system=system, credentials=credentials)
+main.commands.update({"backup": backup, "backup-key": backup_key, "restore": restore})
 
 
 @main.command()

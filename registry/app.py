@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crosslight.runtime.audit.keeping import is_protected
+from crosslight.runtime.audit.months import keep_months
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
@@ -81,11 +82,14 @@ class RegistryApp:
             parts.retrieves.enricher.start()
             parts.waists.follower.start()
             life.runs(parts.ground.refusals.run())
+            life.runs(keep_months(parts.audit_db, self.seams.clock))
             if (outside := parts.ground.people_certificate) is not None:
                 life.runs(outside.run())
             life.runs(self.seams.workers.warm())
             life.runs(self._refresh_directories(self.listeners))
             life.runs(self._follow_members())
+            life.runs(parts.retrieves.prober.run())
+            life.callback(parts.retrieves.tunnels.close)
             if again:
                 life.runs(_reviewed(review))
             self._life = life.pop_all()
@@ -112,7 +116,7 @@ class RegistryApp:
             )
         members = make_members(ground, folder)
         life.closes(members)
-        await members.open()
+        await members.open(starting=True)
         waists = make_waists(ground, members)
         life.closes(waists.ask)
         await waists.open()
@@ -127,7 +131,7 @@ class RegistryApp:
         life.stops(retrieves.enricher)
         life.stops(waists.follower)
         members.on_change(retrieves.enricher.members_changed)
-        faces = make_faces(ground, waists, retrieves, members, members.foreign_member)
+        faces = make_faces(ground, waists, retrieves, members, members.arriving)
         return Parts(
             ground=ground,
             members=members,

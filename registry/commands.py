@@ -16,10 +16,11 @@ from rich.console import Console
 
 from crosslight.runtime.audit import About, AuditLog, keeping
 from crosslight.runtime.audit.command import AuditQuery, print_audit
+from crosslight.runtime.audit.months import make_months
 from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
 from crosslight.runtime.operators import AT_THE_MACHINE
-from crosslight.runtime.seams import system_seams
+from crosslight.runtime.seams import Seams, system_seams
 from crosslight.standards.access import Grants
 from crosslight.standards.problem import ConfigError, Invalid, NotFound
 from crosslight.standards.region import Region
@@ -72,10 +73,13 @@ class Offline:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Offline]:
-    """Open the folder's databases and the members' room, without serving."""
+async def opened(folder: Path, seams: Seams | None = None) -> AsyncIterator[Offline]:
+    """Open the folder's databases and the members' room, without serving.
+
+    ``seams``: the world outside, whose workers end with it; None: the real one.
+    """
     config = read_config(folder)
-    seams = system_seams()
+    seams = seams or system_seams()
     db = seams.databases.open(config.database.url, base=folder)
     audit_db = seams.databases.open(config.database.audit_url, base=folder)
     ground = make_ground(seams, config, db, audit_db)
@@ -302,6 +306,7 @@ async def migrate_audit(folder: Path) -> str:
         about, by = About(query={"act": "migrate", "role": role}), command_line(seams.ids)
         async with audit.act(by, "admin", "operate", about, decision=AT_THE_MACHINE):
             await keeping.grant(owner, role)
+        await make_months(owner)
     finally:
         await service.close()
         await owner.close()
@@ -316,7 +321,7 @@ async def expire_audit(folder: Path, before: str, *, dry_run: bool) -> keeping.E
     db = seams.databases.open(url, base=folder)
     try:
         await AuditLog(db, seams.clock).open()
-        kept = keeping.Keeping(db, seams.clock)
+        kept = keeping.Keeping(db, seams.clock, config.audit.keep_years)
         return await (kept.look(before) if dry_run else kept.expire(before, command_line(seams.ids)))
     finally:
         await db.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from crosslight.runtime.audit.keeping import AuditConfig
 from crosslight.runtime.config import LOOPBACK, load, section, setting
 from crosslight.runtime.document_codes import ProcedureCodesConfig, procedure_codes
 from crosslight.runtime.listener import ConnectionsConfig
@@ -188,6 +189,7 @@ class RegistryConfig:
     region: RegionConfig = section(RegionConfig, "The region and its names.")
     listen: ListenConfig = section(ListenConfig, "Where this registry can be reached.")
     database: DatabaseConfig = section(DatabaseConfig, "Where the index and the audit are.")
+    audit: AuditConfig = section(AuditConfig, "How long acts are kept.")
     identity: IdentityConfig = section(IdentityConfig, "Who says who is who.")
     members: MembersConfig = section(MembersConfig, "Invitations, certificates, heartbeats.")
     access: AccessConfig = section(AccessConfig, "Who gets in, and for how long.")

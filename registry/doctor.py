@@ -5,6 +5,7 @@ It also says what is wrong with its members, as its database has it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,11 @@ from crosslight.client.report import show
 from crosslight.runtime.audit.keeping import is_protected
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Grants
-from registry.commands import opened
+from crosslight.standards.problem import CrosslightError
+from registry.access.demo_idp import BANNER, PREFIX
+from registry.access.oidc import OidcClient, provider_context
+from registry.access.provider_logout import LOGOUT_AT
+from registry.commands import Offline, opened
 from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
 from registry.members.service import MemberService
@@ -46,6 +51,8 @@ async def doctor(folder: Path, console: Console) -> int:
         findings += members_found(offline.members)
         findings.append(authority_found(offline.members.ca, offline.ground.seams.clock.now()))
         findings.append(await audit_found(offline.audit_db))
+        if not listen.open:
+            findings.append(await sign_in_found(offline))
     return show(console, [(target.name, findings)])
 
 
@@ -59,6 +66,35 @@ async def audit_found(audit_db: Db) -> Finding:
         "The service's own user could change the audit: triggers stop statements, not the tables' owner.",
         "On PostgreSQL give the audit an owner of its own: operations.md, PostgreSQL.",
     )
+
+
+async def sign_in_found(offline: Offline) -> Finding:
+    """Whether the identity provider answers, and where it ends sessions."""
+    check, access, base = "sign-in", offline.config.access, offline.people_url
+    at, oidc = f"{base}{LOGOUT_AT}", access.oidc
+    demo = access.demo.enabled and not oidc.issuer
+    if not oidc.issuer and not demo:
+        return Finding(check, "ok", "No identity provider: apps use tokens, and nobody signs in.")
+    oidc = replace(oidc, issuer=base + PREFIX) if demo else oidc
+    seams = offline.ground.seams
+    trusted = provider_context(offline.members.ca.bundle if demo else None)
+    async with seams.http.client(trusted, read_timeout_s=15) as session:
+        client = OidcClient(oidc, lambda: session, f"{base}/signin/callback", seams.clock)
+        try:
+            provider = await client.provider()
+        except CrosslightError as error:
+            return Finding(check, "fail", f"{oidc.issuer}: {error.what}", error.todo or "access.oidc.issuer")
+    if demo:
+        return Finding(check, "warn", f"{BANNER} Its back-channel logout goes to {at}.", "access.oidc")
+    if not provider.ends_sessions:
+        return Finding(
+            check,
+            "warn",
+            f"{oidc.issuer} does not say that it can end sessions here (back-channel logout).",
+            f"Ask there for {at}; without it a leaver's session ends by `credentials end`, or within twice"
+            " access.roles_minutes.",
+        )
+    return Finding(check, "ok", f"{oidc.issuer} answers. Register there for back-channel logout: {at}")
 
 
 def authority_found(ca: CertificateAuthority, now: datetime) -> Finding:
@@ -79,7 +115,11 @@ def members_found(members: MemberService) -> list[Finding]:
     """What is not well with each active member; one line when all are."""
     active = [m for m in members.all() if m.status == "active"]
     findings = [finding for m in active if (finding := _member(m, members.presence(m.id))) is not None]
-    return findings or [Finding("members", "ok", f"{len(active)} linked, clocks agree, nothing refused.")]
+    if findings:
+        return findings
+    roads = Counter(members.presence(m.id).reach for m in active)
+    called = f" Called directly: {roads['direct']}, through their tunnels: {roads['tunnel']}."
+    return [Finding("members", "ok", f"{len(active)} linked, clocks agree, nothing refused.{called}")]
 
 
 def _member(member: Member, presence: Presence) -> Finding | None:

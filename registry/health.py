@@ -65,9 +65,11 @@ class Health:
         waiting = float(await identity.waiting_count())
         return [
             *self._of_members(),
+            *self._of_ways(),
             *self._parts.ground.refusals.gauges(),
             *(outside.gauges() if (outside := self._parts.ground.people_certificate) is not None else ()),
             *self._parts.waists.ask.permits.gauges(),
+            self._over_rate(),
             Gauge(
                 "crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting
             ),
@@ -77,12 +79,61 @@ class Health:
                 float(identity.alarms["number claimed by two"]),
             ),
             Total(
+                "crosslight_registry_submission_alarms",
+                "Submissions that an operator must look at, since the start.",
+                {(kind,): float(n) for kind, n in self._parts.waists.acceptor.alarms.items()},
+                ("kind",),
+            ),
+            Total(
                 "crosslight_registry_member_alarms",
                 "Signs that a member's key has a second holder, since the start.",
                 {key: float(n) for key, n in self._parts.members.alarms.sounded.items()},
                 ("member", "kind"),
             ),
             Total("crosslight_registry_changes", "Holdings changed since the start.", float(self._changes)),
+        ]
+
+    def _over_rate(self) -> Total:
+        parts = self._parts
+        permits, access = parts.waists.ask.permits, parts.access
+        searches = permits.search_rates.refused + permits.system_rates.refused + permits.order_rates.refused
+        each = {
+            rates.name: rates.refused
+            for rates in (
+                parts.members.join_rates,
+                access.signin_rates,
+                access.logout_rates,
+                access.exchange_rates,
+            )
+        }
+        return Total(
+            "crosslight_registry_over_rate",
+            "Requests refused because one caller or address asked too often in a minute, since the start.",
+            {(what,): float(n) for what, n in {**each, "searches": searches}.items()},
+            ("what",),
+        )
+
+    def _of_ways(self) -> list[Gauge]:
+        """By which road members' images come, and how often it broke."""
+        retrieves, directory = self._parts.retrieves, self._parts.members
+        tunnelled: dict[tuple[str, ...], float] = {
+            (member.code,): float(retrieves.tunnels.road(member.id) == "tunnel")
+            for member in directory.all()
+            if retrieves.tunnels.has(member.id)
+        }
+        return [
+            Gauge(
+                "crosslight_member_tunnelled",
+                "1 while a member with a tunnel is called through it.",
+                tunnelled,
+                ("member",),
+            ),
+            Total(
+                "crosslight_member_streams_resumed",
+                "Answers of a member that broke off and went on.",
+                {(code,): float(n) for code, n in retrieves.gateway.unbroken.resumed.items()},
+                ("member",),
+            ),
         ]
 
     def _of_members(self) -> list[Gauge]:

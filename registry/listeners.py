@@ -33,6 +33,7 @@ from registry.link.feed import FeedServicer
 from registry.link.handshakes import Handshakes
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
+from registry.link.tunnel import TunnelServicer
 from registry.members.join import Join
 from registry.parts import Faces, Ground, Parts
 from registry.portal import face as portal
@@ -109,7 +110,9 @@ class Listeners:
         note = parts.ground.refusals.note
         self.handshakes = Handshakes(seams.clock, note)
         callers = Callers(members, noted=note, called=self.handshakes.called, linked=self.handshakes.linked)
-        self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers)
+        tunnels = parts.retrieves.tunnels
+        self.membership = MembershipServicer(members, parts.waists.index, seams.clock, callers, tunnels.road)
+        self._tunnels = TunnelServicer(callers, tunnels, self.membership.connection)
         self._feed = FeedServicer(
             parts.waists.acceptor,
             parts.waists.index,
@@ -153,7 +156,7 @@ class Listeners:
             gateway,
             link=ground.seams.link,
             max_message_bytes=ground.config.members.max_message_bytes,
-            register=(self._feed.register,),
+            register=(self._feed.register, self._tunnels.register),
             began=self.handshakes.began,
         )
         life.stops(server)

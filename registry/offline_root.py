@@ -20,7 +20,7 @@ from rich.console import Console
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.files import private_folder
 from crosslight.runtime.seams import system_seams
-from crosslight.runtime.tls import spki_pin
+from crosslight.runtime.tls import Identity, spki_pin
 from crosslight.standards.problem import ConfigError, Malformed
 from registry.commands import Offline, opened
 from registry.members.csr import MAX_CSR_BYTES
@@ -136,8 +136,14 @@ async def install(folder: Path, signed: Path, console: Console) -> None:
 async def retire(folder: Path, console: Console) -> None:
     """Trust the root alone."""
     async with opened(folder) as offline:
-        ca, store = offline.members.ca, offline.members.store
-        last = [c.expires for c in await store.credentials.certificates() if c.issued <= ca.installed]
+        members, ca = offline.members, offline.members.ca
+        own = Identity("gateway", "", members.community).uri
+        last = [  # of our own only the one that we show: the others are in nobody's hands
+            issued.expires
+            for issued in await members.store.credentials.certificates()
+            if issued.issued <= ca.installed
+            and (issued.identity != own or issued.serial == members.own.serial)
+        ]
         async with offline.members.acts.act(None, "issue-certificate", "authority/retire"):
             done = ca.retire(max(last, default=ca.installed))
         words = "Retired: the root alone is trusted. Restart the registry."

@@ -16,7 +16,7 @@ may put another ``Directory`` in the place of the members.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from crosslight.runtime.soap.endpoint import SoapEndpoint
 from crosslight.runtime.soap.server import MAX_QUERY_BYTES, MAX_SUBMISSION_BYTES
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.tokens import TokenSigner
-from crosslight.runtime.waiting import Subscribers
+from crosslight.runtime.waiting import Backoff, Subscribers
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.values import ValueSets, type_code
 from registry.access.access import Access
@@ -43,9 +43,10 @@ from registry.enrich.completion import Completion
 from registry.enrich.enricher import Enricher
 from registry.fhir.face import FhirFace
 from registry.gateway.forward import Gateway
+from registry.gateway.unbroken import Unbroken
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti43, iti57, iti62, rad69
-from registry.ihe.admission import Admission
+from registry.ihe.admission import Admission, Arriving
 from registry.ihe.iti8 import AdtFeed
 from registry.ihe.retrieve_merge import RetrieveMerge
 from registry.index.change_follower import Follower
@@ -60,10 +61,11 @@ from registry.officer.decisions import IdentityDecisions
 from registry.portal.face import Portal
 from registry.portal.shell import PortalContext
 from registry.reach.members import Reach
+from registry.reach.prober import Prober
 from registry.reach.sessions import MemberSessions
+from registry.reach.tunnels import Tunnels
 
 MemberTls = Callable[[Member], ssl.SSLContext | None]
-ForeignMember = Callable[[str, str], Awaitable[Member]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,9 @@ class Waists:
 class Retrieves:
     """What calls members."""
 
+    tunnels: Tunnels
     sessions: MemberSessions
+    prober: Prober
     reach: Reach
     gateway: Gateway
     completion: Completion
@@ -248,7 +252,15 @@ def make_retrieves(
 ) -> Retrieves:
     """What calls members. The enricher follows what changes in the index."""
     seams, config = ground.seams, ground.config
-    sessions = MemberSessions(config.gateway, seams.http, tls, signer.presenter)
+    tunnels = Tunnels(seams.clock, seams.ids, config.gateway, live)
+    sessions = MemberSessions(
+        config.gateway,
+        seams.http,
+        tls,
+        signer.presenter,
+        own_machine=ground.open_mode or config.members.loopback,
+        tunnels=tunnels,
+    )
     reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live, seams.workers)
     completion = Completion(
         waists.index,
@@ -262,19 +274,26 @@ def make_retrieves(
     )
     enricher = Enricher(waists.index, directory, completion, seams, config.enrich)
     waists.follower.tell(enricher.changed, enricher.members_changed)
-    gateway = Gateway(reach)
+    resumed = Backoff(0.25, 4.0, seams.draw, least=0.5)
+    gateway = Gateway(reach, Unbroken(seams.clock, resumed, config.gateway.resume_s))
     return Retrieves(
-        sessions=sessions, reach=reach, gateway=gateway, completion=completion, enricher=enricher
+        tunnels=tunnels,
+        sessions=sessions,
+        prober=Prober(directory, sessions, tunnels, config.gateway, seams.clock),
+        reach=reach,
+        gateway=gateway,
+        completion=completion,
+        enricher=enricher,
     )
 
 
 def make_faces(
-    ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember
+    ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: Arriving
 ) -> Faces:
     """What answers. ``waists`` is open.
 
     Args:
-        foreign: Makes the entry of a repository that is no member's.
+        foreign: Whose a repository is that is no member's.
     """
     clock, ids, config, key = ground.seams.clock, ground.seams.ids, ground.config, waists.index.region_key
     return Faces(
@@ -323,9 +342,7 @@ def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> Iden
     return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock)
 
 
-def make_registry(
-    ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember
-) -> SoapEndpoint:
+def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign: Arriving) -> SoapEndpoint:
     """ITI-18, 42, 57 and 62."""
     xds, region, ids = ground.config.xds, ground.region, ground.seams.ids
     admission = Admission(directory, foreign, ground.audit, waists.ask)

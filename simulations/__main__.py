@@ -16,8 +16,9 @@ from crosslight.runtime.terminal import make_markup_console
 from crosslight.standards.problem import CrosslightError
 from simulations.demo import Demo, DemoOptions
 from simulations.doctor import doctor
+from simulations.drill import drill
 from simulations.simulate import simulate
-from simulations.topology import read_topology
+from simulations.topology import FOREIGN_REGION, read_topology, topology_path
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -60,6 +61,12 @@ def main() -> None:
     help="No authentication and no TLS, loopback only: for pointing ordinary tools at it.",
 )
 @click.option(
+    "--foreign",
+    is_flag=True,
+    help="Beside archives of others (Orthanc, dcmqrscp, a folder, an object store); North Central London"
+    " without --region.",
+)
+@click.option(
     "--bind",
     default="127.0.0.1",
     show_default=True,
@@ -85,6 +92,7 @@ def demo(
     port_base: int,
     region_file: Path | None,
     open_mode: bool,
+    foreign: bool,
     bind: str,
     json_path: Path | None,
     restart_after_s: float,
@@ -101,7 +109,7 @@ def demo(
         )
     console = make_markup_console()
     try:
-        topology = read_topology(region_file)
+        topology = read_topology(region_file or (topology_path(FOREIGN_REGION) if foreign else None))
         options = DemoOptions(
             topology=topology,
             data=data,
@@ -110,6 +118,7 @@ def demo(
             open_mode=open_mode,
             json_path=json_path.resolve() if json_path else None,
             restart_after_s=restart_after_s,
+            foreign=foreign,
         )
         status = asyncio.run(Demo(options, console).run())
     except CrosslightError as error:
@@ -119,6 +128,7 @@ def demo(
 
 
 main.add_command(doctor)
+main.add_command(drill)
 main.add_command(simulate)
 
 if __name__ == "__main__":

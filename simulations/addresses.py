@@ -68,5 +68,6 @@ def _node_entry(region: DemoRegion, code: str) -> dict[str, Any]:
         "metrics": f"{base}/metrics",
         "repository_unique_id": state.member.repository_unique_id,
         "retrieve_location_uid": state.member.retrieve_location_uid,
+        "archives": region.upstreams.behind(code) if region.upstreams is not None else [],
         "tokens": {role: region.node_tokens.get(code, {}).get(role) for role in ROLES},
     }

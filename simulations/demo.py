@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import time
 from contextlib import suppress
@@ -17,16 +16,19 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crosslight.client.http import HttpClient, trusting
-from crosslight.runtime.files import private_folder
 from crosslight.standards.problem import CrosslightError
 from simulations.addresses import endpoints_of
+from simulations.bring_up import bring_up, claim_places
 from simulations.endpoints import write_endpoints
-from simulations.folder_claim import FolderClaim, free
-from simulations.layout import CALLING_AET, HOST
+from simulations.folder_claim import FolderClaim
+from simulations.foreign_plan import make_foreign_chapter
+from simulations.foreign_story import FOREIGN_STEPS
+from simulations.layout import CALLING_AET, HOST, WORKSTATION_AET, WORKSTATION_AFTER
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
 from simulations.story import STEPS, Step
 from simulations.topology import Topology
+from simulations.upstreams.upstreams import Upstreams
 from simulations.watch import Watch
 from simulations.world import StoryError
 
@@ -48,6 +50,7 @@ class DemoOptions:
     open_mode: bool
     json_path: Path | None
     restart_after_s: float
+    foreign: bool = False
 
 
 class Demo:
@@ -62,6 +65,7 @@ class Demo:
             open_mode=options.open_mode,
             restart_after_s=options.restart_after_s,
             on_change=self._rewrite,
+            foreign=options.foreign,
         )
         self._folder = FolderClaim()
         self._told = False  # the endpoints file is written only once the story is over
@@ -91,10 +95,9 @@ class Demo:
         if self.options.open_mode:
             self.console.print(Panel(OPEN_BANNER, border_style="bold red", title="--open"))
         try:
-            fresh = not self.region.kept()
-            if self.options.data.exists():
-                self._folder.claim(self.options.data)
-            await free(self.region.all_ports())
+            if self.region.upstreams is not None:
+                self.region.upstreams.check_installed()
+            fresh = await claim_places(self.region, self._folder)
             if self.options.json_path is not None:
                 # an earlier run's pids would mislead who waits for this one's
                 self.options.json_path.unlink(missing_ok=True)
@@ -118,12 +121,6 @@ class Demo:
         return 0
 
     async def _bring_up(self, fresh: bool) -> None:
-        if fresh and self.options.data.exists():
-            if any(self.options.data.iterdir()) and not (self.options.data / "registry").exists():
-                raise StoryError(
-                    f"{self.options.data} is not empty and holds no demo.", todo="Give another --data."
-                )
-            shutil.rmtree(self.options.data)  # a demo that was cut off while it was made
         with Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -136,21 +133,17 @@ class Demo:
             def say(text: str) -> None:
                 bar.update(task, description=text)
 
-            if fresh:
-                private_folder(self.options.data)
-                self._folder.claim(self.options.data)
-                await self.region.make(say)
-            say("Starting the processes …")
-            await self.region.start_all(say)
+            await bring_up(self.region, self._folder, say, fresh=fresh)
         self.console.print(
-            f"[green]✓[/green] {len(self.options.topology.codes) + 1} processes are up:"
+            f"[green]✓[/green] {self.region.supervisor.running} processes are up:"
             f" {self.options.topology.name}"
         )
 
     async def _tell(self) -> None:
         number = self.region.ledger.chapters + 1
-        chapter = make_chapter(self.options.topology, self.region.authorities, number, date.today())
-        for step in STEPS:
+        make = make_foreign_chapter if self.options.foreign else make_chapter
+        chapter = make(self.options.topology, self.region.authorities, number, date.today())
+        for step in FOREIGN_STEPS if self.options.foreign else STEPS:
             await self._play(step, chapter)
         self.region.ledger.chapters = number
         self.region.save_ledger()
@@ -211,6 +204,8 @@ class Demo:
 
     def _show(self) -> None:
         self.console.print(_members_table(self.region))
+        if self.region.upstreams is not None:
+            self.console.print(_archives_table(self.region, self.region.upstreams))
         self.console.print(_patients_table(self.region))
         self.console.print(_addresses_table(self.region))
         if not self.options.open_mode:
@@ -219,7 +214,10 @@ class Demo:
 
 def _members_table(region: DemoRegion) -> Table:
     callers = "any AE title" if region.open_mode else f"the AE title {CALLING_AET}"
-    note = f"The nodes take DICOM associations from {callers} on this machine."
+    note = (
+        f"The nodes take DICOM associations from {callers} on this machine."
+        f" {WORKSTATION_AET} may find and fetch; C-MOVE sends to it at the DIMSE port + {WORKSTATION_AFTER}."
+    )
     table = Table(title="What is where", title_justify="left", caption=note, caption_justify="left")
     for name in ("Member", "AE title", "DIMSE", "DICOMweb", "Road", "Studies", "Images"):
         table.add_column(name, justify="right" if name in ("Studies", "Images") else "left", overflow="fold")
@@ -236,6 +234,16 @@ def _members_table(region: DemoRegion) -> Table:
             str(len(studies)),
             str(images),
         )
+    return table
+
+
+def _archives_table(region: DemoRegion, upstreams: Upstreams) -> Table:
+    table = Table(title="What stands behind each node", title_justify="left")
+    for name in ("Member", "Archive", "Called", "Where"):
+        table.add_column(name, overflow="fold")
+    for code in region.topology.codes:
+        for one in upstreams.behind(code):
+            table.add_row(code, one["kind"], one["name"], one["address"])
     return table
 
 

@@ -68,6 +68,7 @@ class StudyPlan:
     compressed: bool = False  # JPEG-LS lossless, where the modality allows
     size: int = 0  # rows = columns of CT and MR; 0 = usual
     extra: dict[str, str] = field(default_factory=dict)
+    archive: str = ""  # key of the archive of its member that it goes to, '' = whichever
 
     @property
     def uid(self) -> str:

@@ -10,6 +10,10 @@ from simulations.topology import MemberPlan, Topology
 
 HOST = "127.0.0.1"
 CALLING_AET = "DEMO"
+WORKSTATION_AFTER = 7
+WORKSTATION_AET = (
+    "WORKSTATION"  # may find and fetch at each node; C-MOVE sends to it at NodePorts.workstation
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,15 @@ class NodePorts:
     def systems(self) -> int:
         """Mutual TLS."""
         return self.base + 3
+
+    def upstream(self, nth: int) -> tuple[int, int]:
+        """Two for the archive of others of that number behind it."""
+        return self.base + 4 + 2 * nth, self.base + 5 + 2 * nth
+
+    @property
+    def workstation(self) -> int:
+        """A workstation of its trust, where somebody starts one."""
+        return self.dimse + WORKSTATION_AFTER
 
 
 def registry_values(
@@ -57,6 +70,7 @@ def registry_values(
             "open": open_mode,
         },
         "members": {"root_oid": topology.root, "loopback": True, "domains": ["localhost", f"{HOST}/32"]},
+        "ask": {"searches_per_minute": 0},  # whoever measures it asks as fast as it can
         "portal": {"member_word": topology.member_word},
         "access": {"demo": {"enabled": True, "accounts": [a.as_values() for a in accounts]}},
         "log": {"json": False},
@@ -76,7 +90,11 @@ def node_values(member: MemberPlan, ports: NodePorts, *, open_mode: bool) -> dic
         "dimse": {
             "host": HOST,
             "port": ports.dimse,
-            "callers": [{"ae_title": CALLING_AET, "addresses": [HOST]}],
+            "callers": [
+                {"ae_title": CALLING_AET, "addresses": [HOST]},
+                {"ae_title": WORKSTATION_AET, "addresses": [HOST], "may": ["find", "open"]},
+            ],
+            "destinations": [{"ae_title": WORKSTATION_AET, "host": HOST, "port": ports.workstation}],
         },
         "archive": {"min_free_bytes": 256 << 20},
         "publish": {"road": member.road},

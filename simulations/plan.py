@@ -21,6 +21,21 @@ _SMALL = {"CT": 24, "MR": 8, "US": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What is done in one archive of others, behind its node's back: three studies."""
+
+    key: str  # the archive's
+    added: StudyPlan  # the traveller's
+    corrected: StudyPlan  # loses an image
+    deleted: StudyPlan
+
+    @property
+    def before(self) -> tuple[StudyPlan, ...]:
+        """What is there before."""
+        return self.corrected, self.deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
     """One telling of the story."""
 
@@ -34,14 +49,23 @@ class Chapter:
     to_delete: StudyPlan
     while_away: StudyPlan  # the traveller's fourth, imported while that node is down
     while_registry_down: tuple[StudyPlan, ...]
+    followed: tuple[Followed, ...] = ()
 
     @property
     def opening(self) -> tuple[StudyPlan, ...]:
         """All that is sent before the story begins."""
-        return (*self.travelled, self.doubled, self.to_correct, self.to_delete, *self.background)
+        followed = (plan for one in self.followed for plan in one.before)
+        own = (*self.travelled, self.doubled, self.to_correct, self.to_delete)
+        return (*own, *followed, *self.background)
+
+    @property
+    def later(self) -> tuple[StudyPlan, ...]:
+        """Everything that the traveller may have once it is all told."""
+        added = (one.added for one in self.followed)
+        return (*self.travelled, self.while_away, *self.while_registry_down, *added)
 
 
-def _study(
+def plan_study(
     topology: Topology,
     authorities: dict[str, str],
     patient: SyntheticPatient,
@@ -54,6 +78,7 @@ def _study(
     *,
     compressed: bool = False,
 ) -> StudyPlan:
+    """A study of ``patient`` at the member of that index, written as that trust writes."""
     place, own = (
         topology.members[member],
         (authorities.get(topology.members[member].code, "") if member % 2 == 0 else ""),
@@ -117,7 +142,7 @@ def make_chapter(topology: Topology, authorities: dict[str, str], number: int, t
         *,
         compressed: bool = False,
     ) -> StudyPlan:
-        return _study(
+        return plan_study(
             topology,
             authorities,
             patient,
@@ -166,4 +191,4 @@ def make_chapter(topology: Topology, authorities: dict[str, str], number: int, t
     )
 
 
-__all__ = ["Chapter", "make_chapter"]
+__all__ = ["Chapter", "make_chapter", "plan_study"]

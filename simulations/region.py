@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,28 +14,34 @@ import orjson
 from crosslight.client.dicomweb import DicomwebClient
 from crosslight.client.dimse import DimseClient
 from crosslight.client.fhir import FhirClient
-from crosslight.client.http import HttpClient, read, trusting
+from crosslight.client.http import trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.seams import system_seams
-from crosslight.standards.problem import ConfigError, CrosslightError, OurError
+from crosslight.standards.problem import OurError
 from node.membership.state import RegionState
 from node.setup import init_node, join_region
 from registry import commands as registry_commands
 from registry.config import read_config as read_registry_config
-from registry.members.systems import NOTHING, asked_grants
+from registry.members.systems import asked_grants
 from registry.setup import init_registry
 from simulations.accounts import Account, make_accounts
+from simulations.commands import run_command
 from simulations.endpoints import ListedStudies
+from simulations.health import START_TIMEOUT_S, Health, healthy
+from simulations.kept import MARKER, is_kept
 from simulations.layout import CALLING_AET, HOST, NodePorts, node_values, registry_values
+from simulations.loading import Loading
+from simulations.orders import Order, Orders
 from simulations.page import PageClient
 from simulations.supervisor import Supervisor
+from simulations.tokens import issue_tokens
 from simulations.topology import MemberPlan, Topology
+from simulations.upstreams.patient_administration import PatientAdministration, fed_by, pas_name
+from simulations.upstreams.upstreams import ArchivesGround, Upstreams
 
-TOKEN_HOURS = 12
 TOKEN_RENEW_S = 10 * 3600
-START_TIMEOUT_S = 90
 
 
 @dataclass
@@ -49,6 +54,7 @@ class DemoRegion:
     open_mode: bool = False
     restart_after_s: float = 20.0
     on_change: Callable[[], Awaitable[None]] | None = None
+    foreign: bool = False  # beside archives of others
     supervisor: Supervisor = field(init=False)
     ledger: ListedStudies = field(init=False)
     tokens: dict[str, str] = field(default_factory=dict)  # by role, for the registry
@@ -60,8 +66,32 @@ class DemoRegion:
     def __post_init__(self) -> None:
         self.data = self.data.resolve()
         self.files, self.ids = SystemFiles(), SystemIds()
-        self.supervisor = Supervisor(restart_after_s=self.restart_after_s, on_change=self._changed)
+        self.orders = Orders(self.data / "orders")
+        self.supervisor = Supervisor(
+            restart_after_s=self.restart_after_s, on_change=self._changed, orders=self.orders
+        )
         self.ledger = ListedStudies()
+        self.upstreams: Upstreams | None = None
+        if self.foreign:
+            ground = ArchivesGround(
+                folder=self.data / "archives",
+                node_folder=self.node_folder,
+                ports=self.ports,
+                logs=self.data / "logs",
+                supervisor=self.supervisor,
+                files=self.files,
+                ids=self.ids,
+            )
+            self.upstreams = Upstreams(self.topology, ground)
+        self.loading = Loading(
+            dimse=self.dimse,
+            upstreams=self.upstreams,
+            administration=PatientAdministration(
+                HOST, self.port_base + 2, self.topology.national.authority, self.ids
+            ),
+            authorities=self.authorities,
+            systems=None if self.open_mode else self.registry_folder / "systems",
+        )
 
     async def _changed(self) -> None:
         if self.on_change is not None:
@@ -105,7 +135,8 @@ class DemoRegion:
             for n in (self.ports(code),)
             for p in (n.base, n.dimse, n.systems)
         ]
-        return [*range(self.port_base, self.port_base + 4), *nodes]
+        others = self.upstreams.ports if self.upstreams is not None else []
+        return [*range(self.port_base, self.port_base + 4), *nodes, *others]
 
     def plan_of(self, code: str) -> MemberPlan:
         """A member's description."""
@@ -144,19 +175,12 @@ class DemoRegion:
         Raises:
             ConfigError: when it is another one than is asked for.
         """
-        marker = self.data / "demo.json"
-        if not marker.exists():
-            return False
-        kept = orjson.loads(marker.read_bytes())
-        if kept != self._marker():
-            raise ConfigError(
-                f"{self.data} holds another demo ({kept.get('slug')}, ports from {kept.get('port_base')}).",
-                todo="Give the same options, another --data, or remove it (make demo-clean).",
-            )
-        return True
+        return is_kept(self.data, self._marker())
 
     def _marker(self) -> dict[str, Any]:
         plain = {**self.topology.as_values(), "open": self.open_mode, "port_base": self.port_base}
+        if self.upstreams is not None:
+            plain["archives"] = self.upstreams.keys
         marker: dict[str, Any] = orjson.loads(orjson.dumps(plain))
         return marker
 
@@ -168,7 +192,8 @@ class DemoRegion:
             self.registry_folder,
             self.files,
             self.ids,
-            registry_values(self.topology, self.port_base, self.accounts, open_mode=self.open_mode),
+            registry_values(self.topology, self.port_base, self.accounts, open_mode=self.open_mode)
+            | fed_by(self.upstreams.fed if self.upstreams else (), open_mode=self.open_mode),
         )
         invitations = {}
         async with registry_commands.opened(self.registry_folder) as offline:
@@ -177,9 +202,13 @@ class DemoRegion:
                     member.code, offline.people_url, name=member.name, hosts=(HOST, "localhost")
                 )
             if not self.open_mode:
-                await offline.members.systems.issue(
-                    "demo-integrator", self.registry_folder / "systems", asked_grants(("find", "open"))
-                )
+                systems, folder = offline.members.systems, self.registry_folder / "systems"
+                await systems.issue("demo-integrator", folder, asked_grants(("find", "open")))
+                for code in self.upstreams.fed if self.upstreams is not None else ():
+                    fed = offline.members.by_code(code)
+                    authority = fed.authority if fed is not None else ""
+                    feeds = (authority, self.topology.national.authority)
+                    await systems.issue(pas_name(code), folder, asked_grants(feeds=feeds))
         self._add_children()
         self.supervisor.start("registry")
         await self._ready("registry", self.base)
@@ -188,9 +217,16 @@ class DemoRegion:
             init_node(
                 self.node_folder(member.code),
                 self.files,
-                node_values(member, self.ports(member.code), open_mode=self.open_mode),
+                self._node_values(member),
             )
             await join_region(self.node_folder(member.code), invitations[member.code], system_seams())
+
+        if self.upstreams is not None:
+            await self.upstreams.make(say)
+
+    def _node_values(self, member: MemberPlan) -> dict[str, Any]:
+        values = node_values(member, self.ports(member.code), open_mode=self.open_mode)
+        return values | (self.upstreams.node_values(member.code) if self.upstreams is not None else {})
 
     def _add_children(self) -> None:
         logs = self.data / "logs"
@@ -207,10 +243,18 @@ class DemoRegion:
         if not self._children_added():
             self._add_children()
         self.ledger = ListedStudies.read(self.ledger_path)
-        self.accounts = self.accounts or self._kept_accounts()
+        self.accounts = self.accounts or self.kept_accounts()
         self.supervisor.start("registry")
+        if self.upstreams is not None:
+            await self.upstreams.start()
         for code in self.topology.codes:
             self.supervisor.start(code)
+        await self.meet()
+        say(f"{len(self.topology.codes)} nodes and the registry are up")
+        self.files.write_atomic(self.data / MARKER, orjson.dumps(self._marker()))
+
+    async def meet(self) -> None:
+        """Wait until all that was started is live, and get tokens of it."""
         await self._ready("registry", self.base)
         await self.renew_tokens()
         for code in self.topology.codes:
@@ -219,8 +263,6 @@ class DemoRegion:
                 self.node_folder(code) / "region", self.files
             ).member.authority
         await self._all_live()
-        say(f"{len(self.topology.codes)} nodes and the registry are up")
-        self.files.write_atomic(self.data / "demo.json", orjson.dumps(self._marker()))
 
     def _children_added(self) -> bool:
         try:
@@ -229,7 +271,8 @@ class DemoRegion:
             return False
         return True
 
-    def _kept_accounts(self) -> list[Account]:
+    def kept_accounts(self) -> list[Account]:
+        """The sign-ins of the region that was made before."""
         config = read_registry_config(self.registry_folder)
         return [
             Account(a.user, a.password, a.roles[0], a.organisation, a.name)
@@ -237,46 +280,15 @@ class DemoRegion:
         ]
 
     async def renew_tokens(self) -> None:
-        """Tokens for an app, a clinician, and what stores at each trust; for twelve hours."""
+        """Tokens of :func:`issue_tokens`, anew."""
         self.tokens_at = time.monotonic()
         if self.open_mode:
             return
-        clinician = next(a for a in self.accounts if a.role == "clinician")
-        for role, user, organisation in (
-            ("integrator", "demo-integrator", ""),
-            ("clinician", clinician.user, clinician.organisation),
-        ):
-            for audience in ("", *self.topology.codes):
-                # what stores at a trust reads there; what asks the registry reads, and no more
-                may = asked_grants(("find", "open"), stores_at=audience) if role == "integrator" else NOTHING
-                given = await registry_commands.issue_token(
-                    self.registry_folder,
-                    role=role,
-                    user=user,
-                    organisation=organisation,
-                    hours=TOKEN_HOURS,
-                    member=audience,
-                    grants=may,
-                )
-                (self.node_tokens.setdefault(audience, {}) if audience else self.tokens)[role] = given
+        self.node_tokens = await issue_tokens(self.registry_folder, self.accounts, self.topology.codes)
+        self.tokens = self.node_tokens.pop("")
 
-    async def _ready(self, name: str, base: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            self.supervisor.check_alive(name)
-            try:
-                async with (
-                    HttpClient(trusting(self.ca)) as client,
-                    client.request("GET", f"{base}/health/ready") as response,
-                ):
-                    if response.status == 200:
-                        return
-                    last = (await read(response)).decode("utf-8", "replace")[:200]
-            except CrosslightError as error:
-                last = str(error)
-            if time.monotonic() > deadline:
-                raise OurError(f"{name} was not ready within {START_TIMEOUT_S} s.", why=last)
-            await asyncio.sleep(0.2)
+    async def _ready(self, name: str, base: str, until: Health = "ready") -> None:
+        await healthy(self.supervisor, name, base, self.ca, until)
 
     async def _all_live(self) -> None:
         """Wait for every member's link; one that an operator suspended is not waited for."""
@@ -343,10 +355,14 @@ class DemoRegion:
         """Pull a node's plug."""
         self.supervisor.kill(code)
 
-    async def start(self, code: str) -> None:
-        """Start a node again."""
+    def order(self, code: str, order: Order) -> None:
+        """Say what holds for a node from its next start on."""
+        self.orders.give(code, order)
+
+    async def start(self, code: str, *, until: Health = "ready") -> None:
+        """Start a node again; ``live`` is for one that cannot be ready: it only has to answer."""
         self.supervisor.start(code)
-        await self._ready(code, self.node_base(code))
+        await self._ready(code, self.node_base(code), until)
         await self._changed()
 
     def kill_registry(self) -> None:
@@ -365,20 +381,15 @@ class DemoRegion:
         Raises:
             OurError: when it fails.
         """
-        command = (sys.executable, "-m", "node", "--dir", str(self.node_folder(code)), *arguments)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await asyncio.wait_for(process.communicate(), 120)
-        if process.returncode != 0:
-            raise OurError(
-                f"crosslight-node {arguments[0]} failed at {code}.",
-                why=output.decode("utf-8", "replace")[-600:],
-            )
-        return output.decode("utf-8", "replace")
+        return await run_command("node", self.node_folder(code), *arguments)
+
+    async def registry_command(self, *arguments: str) -> str:
+        """Run ``crosslight-registry`` as the region's operator does; its output.
+
+        Raises:
+            OurError: when it fails.
+        """
+        return await run_command("registry", self.registry_folder, *arguments)
 
     def save_ledger(self) -> None:
         """Keep what is where."""

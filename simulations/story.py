@@ -45,7 +45,8 @@ class Step:
     play: Callable[[World, Chapter, Say], Awaitable[None]]
 
 
-def _images(count: int, plan: StudyPlan) -> str:
+def images(count: int, plan: StudyPlan) -> str:
+    """As a line of the story says it."""
     return f"{count} {plan.modality} image{'s' if count > 1 else ''}"
 
 
@@ -58,7 +59,7 @@ async def step_1(world: World, chapter: Chapter, say: Say) -> None:
             stow(world, plan) if plan is by_stow else send(world, plan, disputed=plan is chapter.doubled)
         )
         stored[plan.code] = stored.get(plan.code, 0) + count
-        say(f"{plan.code}: {_images(count, plan)} by {'STOW-RS' if plan is by_stow else 'C-STORE'}")
+        say(f"{plan.code}: {images(count, plan)} by {'STOW-RS' if plan is by_stow else 'C-STORE'}")
     if chapter.number == 1:
         expect(set(stored) == set(world.topology.codes), "Not every member received images.", sorted(stored))
     took = await until("all studies discoverable", lambda: complete(world, chapter.opening), within_s=120)
@@ -143,12 +144,13 @@ async def step_3(world: World, chapter: Chapter, say: Say) -> None:
         f"{len(received & set(sent.values()))} of {len(sent)} equal",
     )
     say(f"{len(received)} CT slices from {plan.code}, each equal byte for byte to what was sent")
-    touched = await asyncio.to_thread(_holders_of, world.folders_but(plan.code), probe)
+    touched = await asyncio.to_thread(holders_of, world.folders_but(plan.code), probe)
     expect(not touched, "Image bytes were kept on the way.", touched)
     say("no folder of the registry or of another member holds a byte of them")
 
 
-def _holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
+def holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
+    """Names of files below ``folders`` that hold ``probe``."""
     names = []
     for folder in folders:
         for path in folder.rglob("*"):
@@ -174,7 +176,7 @@ async def step_4(world: World, chapter: Chapter, say: Say) -> None:
         asked = time.monotonic()
         answer = await fhir_studies(world, who)
         expect(time.monotonic() - asked < 3, "The search did not answer at once.")
-        return any(code in w and "unreachable" in w.lower() for w in answer.warnings)
+        return unreachable(answer, code)
 
     took = await until(f"{code} shown as unreachable", shown, within_s=8 + 2)
     answer = await fhir_studies(world, who)
@@ -231,8 +233,12 @@ async def _caught_up(world: World, chapter: Chapter) -> bool:
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
     code = chapter.travelled[1].code
     answer = await fhir_studies(world, who)
-    online = not any(code in w and "unreachable" in w.lower() for w in answer.warnings)
-    return online and set(answer.study_uids) == wanted == await xds_studies(world, who)
+    return not unreachable(answer, code) and set(answer.study_uids) == wanted == await xds_studies(world, who)
+
+
+def unreachable(answer: FhirAnswer, code: str) -> bool:
+    """Whether an answer says that a member cannot be reached."""
+    return any(code in w and "unreachable" in w.lower() for w in answer.warnings)
 
 
 async def step_5(world: World, chapter: Chapter, say: Say) -> None:
@@ -244,7 +250,7 @@ async def step_5(world: World, chapter: Chapter, say: Say) -> None:
     say("the registry: pulled the plug")
     for plan in chapter.while_registry_down:
         count = await send(world, plan)
-        say(f"{plan.code}: {_images(count, plan)} arrived meanwhile")
+        say(f"{plan.code}: {images(count, plan)} arrived meanwhile")
     await world.start_registry()
     took = await until(
         "all discoverable after the restart",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -41,6 +42,8 @@ class HospitalPlan:
     member: str = setting(help="Code of the member that it belongs to.")
     name: str = setting(help="Full name.")
     share: float = setting(1.0, "Its part of the member's exams.", low=0, high=1)
+    mbit_s: float = setting(1000.0, "What its line to the member's node carries each way.", low=0.1)
+    rtt_ms: float = setting(1.0, "Round trip over it.", low=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,35 @@ class MigrationPlan:
     per_second: float = setting(25.0, "How many its archive may be asked for each second.", low=0.01)
 
 
+FOREIGN_REGION = "north_central_london"  # the one with archives of others
+OWN_ARCHIVE = "own"
+MOST_UPSTREAMS = 2  # behind one node: its ten ports have no more
+ARCHIVE_KINDS = (OWN_ARCHIVE, "orthanc-dicomweb", "orthanc-dimse", "dcmqrscp", "folder", "object-store")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePlan:
+    """An archive behind a member's node, for a demo beside archives of others."""
+
+    member: str = setting(help="Whose.")
+    kind: str = setting(help="What it is; own: the node's.", choices=ARCHIVE_KINDS)
+    name: str = setting(help="What the member calls it.")
+
+    @property
+    def key(self) -> str:
+        """Its name among all."""
+        return f"{self.member}-{self.kind}"
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryPlan:
     """The registry's machine."""
 
     cores: int = setting(4, "Cores that registry and database have together.", low=1, high=1024)
     processes: int = setting(1, "Processes that answer; this release runs one.", low=1, high=256)
+    core_speed: float = setting(
+        1.0, "How fast a core is beside those that service times were measured on.", low=0.05, high=20
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +154,9 @@ class Topology:
     planned_outages: tuple[OutagePlan, ...] = setting([], "Work on lines that is known before.")
     neighbours: tuple[NeighbourPlan, ...] = setting([], "Other regions.")
     migrations: tuple[MigrationPlan, ...] = setting([], "Archives that are read once, at the beginning.")
+    archives: tuple[ArchivePlan, ...] = setting(
+        [], "What stands behind nodes in `crosslight demo --foreign`."
+    )
     registry: RegistryPlan = section(RegistryPlan, "The registry's machine.")
     use: UsePlan = section(UsePlan, "What people and systems ask.")
 
@@ -165,6 +194,11 @@ class Topology:
         return {"slug": self.slug, "members": [(m.code, m.road) for m in self.members]}
 
 
+def topology_path(name: str) -> Path:
+    """One that comes with us."""
+    return Path(str(resources.files("simulations").joinpath(f"topologies/{name}.toml")))
+
+
 def read_topology(path: Path | None = None) -> Topology:
     """Read a region description; without ``path`` the Surrey and Sussex one.
 
@@ -172,7 +206,7 @@ def read_topology(path: Path | None = None) -> Topology:
         ConfigError: naming the key at fault.
     """
     if path is None:
-        path = Path(str(resources.files("simulations").joinpath("topologies/surrey_sussex.toml")))
+        path = topology_path("surrey_sussex")
     topology = load(Topology, path)
     codes = [m.code for m in topology.members]
     if len(codes) < 5:
@@ -181,5 +215,13 @@ def read_topology(path: Path | None = None) -> Topology:
         raise ConfigError(
             f"{path}: codes must be unique, letters and digits, at most 16 (an AE title).",
             where="members.code",
+        )
+    keys = [archive.key for archive in topology.archives]
+    if len(set(keys)) != len(keys) or any(archive.member not in codes for archive in topology.archives):
+        raise ConfigError(f"{path}: an archive is of a member, and one of each kind.", where="archives")
+    others = Counter(archive.member for archive in topology.archives if archive.kind != OWN_ARCHIVE)
+    if any(count > MOST_UPSTREAMS for count in others.values()):
+        raise ConfigError(
+            f"{path}: at most {MOST_UPSTREAMS} archives of others stand behind a node.", where="archives"
         )
     return topology

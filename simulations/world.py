@@ -20,9 +20,11 @@ from crosslight.standards.problem import CrosslightError
 from simulations.dicomfile import part10
 from simulations.endpoints import ListedStudies
 from simulations.images import StudyPlan, make_study
+from simulations.loading import Loading
 from simulations.page import PageAnswer, PageClient
 from simulations.plan import Chapter
 from simulations.topology import Topology
+from simulations.upstreams.upstreams import Upstreams
 
 STUDY_UID, AVAILABILITY = "0020000D", "00080056"
 
@@ -37,6 +39,8 @@ class World(Protocol):
     topology: Topology
     ledger: ListedStudies
     authorities: dict[str, str]
+    loading: Loading
+    upstreams: Upstreams | None
 
     @property
     def scratch(self) -> Path: ...
@@ -96,8 +100,7 @@ def national_id(world: World, chapter: Chapter) -> Identifier:
 
 def expected_studies(world: World, chapter: Chapter) -> set[str]:
     """The traveller's studies that a search by :func:`national_id` must give."""
-    plans = (*chapter.travelled, chapter.while_away, *chapter.while_registry_down)
-    mine = {p.uid for p in plans if p.patient == chapter.traveller and p.uid in world.ledger.studies}
+    mine = {p.uid for p in chapter.later if p.patient == chapter.traveller and p.uid in world.ledger.studies}
     if chapter.traveller.national:
         return mine
     return {uid for uid in mine if world.ledger.studies[uid]["node"] == world.topology.codes[0]}
@@ -160,11 +163,17 @@ async def page_answer(world: World, chapter: Chapter) -> PageAnswer:
 
 
 async def send(world: World, plan: StudyPlan, *, disputed: bool = False) -> int:
-    """Make a study and C-STORE it at its trust; the number of objects."""
+    """Make a study and store it at its trust, by C-STORE; the number of objects."""
+    count, _ = await load(world, plan, disputed=disputed)
+    return count
+
+
+async def load(world: World, plan: StudyPlan, *, disputed: bool = False) -> tuple[int, str]:
+    """As :func:`send`, and where it went."""
     datasets = await asyncio.to_thread(lambda: list(make_study(plan)))
-    await asyncio.to_thread(world.dimse(plan.code).store, datasets)
+    where = await world.loading.put(plan, datasets)
     world.ledger.add(world.topology, plan, len(datasets), disputed=disputed)
-    return len(datasets)
+    return len(datasets), where
 
 
 async def stow(world: World, plan: StudyPlan) -> int:

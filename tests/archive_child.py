@@ -19,7 +19,7 @@ from node.dimse.accounts import Accounts
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
 from node.dimse.listener import DimseListener
-from node.dimse.services import all_services
+from node.dimse.services import taking_services
 
 
 async def _main(folder: Path) -> None:
@@ -38,7 +38,9 @@ async def _main(folder: Path) -> None:
     await archive.open()
     config = DimseConfig(host="127.0.0.1", port=0, accept_any_caller=True)
     accounts = Accounts(audit, SystemIds(), archive.patients)
-    service = DimseListener(config, all_services(archive, config), Callers(config, "RTK"), accounts, workers)
+    service = DimseListener(
+        config, taking_services(archive, config), Callers(config, "RTK"), accounts, workers
+    )
     await service.start()
     print(service.port, flush=True)
     await asyncio.Event().wait()

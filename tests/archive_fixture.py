@@ -74,6 +74,10 @@ class Held:
             staged, Received(**{"road": "stow", "peer": "test", **received})
         )
 
+    async def settle(self) -> None:
+        """Wait for the rows of all that was taken in, as whoever reads does."""
+        await self.archive.study_uids(limit=1)
+
     def left_in_tmp(self) -> list[Path]:
         """Unfinished files."""
         return [

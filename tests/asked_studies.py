@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from registry_room import Room
 from registry_samples import patient, study
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord, StudyTime
 from registry.ask.question import (
     Answer,
@@ -30,7 +30,7 @@ async def _three_trusts(room: Room, number: str) -> list[StudyRecord]:
     records = []
     for n, (code, local) in enumerate((("RA2", "A1"), ("RPC", "P7"), ("RTK", "T9")), 1):
         record = study(patient(room.member(code), local, number=number), n)
-        record = replace(
+        record = changed(
             record,
             time=StudyTime(date=f"202{n}0301", time="101500", zone="Europe/London", zone_source="site"),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, web
+from cutting_proxy import CuttingProxy
 from node_serving import part10
 from ports import free_ports
 from pydicom.dataset import Dataset
@@ -60,6 +61,7 @@ class Closed:
             staged.write(part10(ds))
             result = await node.archive.ingest_async(staged, Received(road="import", peer="test"))
             assert result.state == "stored", result
+        await node.archive.study_uids()  # rows that follow their objects are there (ADR 0051)
 
         async def published() -> bool:
             status = await node.publisher.status()
@@ -129,6 +131,8 @@ async def closed_region(
     members: dict[str, Any] | None = None,
     listen: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
+    nodes: dict[str, Any] | None = None,
+    through: CuttingProxy | None = None,
 ) -> AsyncIterator[Closed]:
     """A registry and a node for each code; all over TLS, on this machine.
 
@@ -136,6 +140,8 @@ async def closed_region(
         members: More of the registry's [members].
         listen: More of everybody's [listen].
         more: Other sections of the registry's, in place of what they are here.
+        nodes: More of the nodes' [region]; without it their own addresses are the only road to them.
+        through: Lies between the nodes and the registry's port for members.
     """
     where = folder / "registry"
     values = _values(free_ports(4), {"loopback": True, **(members or {})}, listen or {}) | (more or {})
@@ -148,8 +154,12 @@ async def closed_region(
         http = await stack.enter_async_context(client_session(client_context(where / "ca" / "ca.pem")))
         http.headers["Authorization"] = f"Bearer {token}"
         region = Closed(folder, registry, http)
+        if through is not None:
+            through.port = registry.config.listen.grpc_port
         for code in codes:
-            region.nodes[code] = node = await _node(folder / code, registry, code, listen or {})
+            region.nodes[code] = node = await _node(
+                folder / code, registry, code, listen or {}, nodes or {}, through
+            )
             stack.push_async_callback(node.stop)
         await until(lambda: _live(registry, len(region.nodes)))
         yield region
@@ -159,7 +169,14 @@ async def _live(registry: RegistryApp, count: int) -> bool:
     return sum(registry.members.presence(m.id).reachable for m in registry.members.all()) == count
 
 
-async def _node(folder: Path, registry: RegistryApp, code: str, listen: dict[str, Any]) -> NodeApp:
+async def _node(
+    folder: Path,
+    registry: RegistryApp,
+    code: str,
+    listen: dict[str, Any],
+    region: dict[str, Any],
+    through: CuttingProxy | None,
+) -> NodeApp:
     people, systems = free_ports(2)
     values: dict[str, Any] = {
         "listen": {
@@ -172,13 +189,22 @@ async def _node(folder: Path, registry: RegistryApp, code: str, listen: dict[str
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0},
         "publish": dict(PACE),
-        "region": {"heartbeat_s": 0.5, "reconnect_min_s": 0.05, "reconnect_max_s": 0.5},
+        "region": {
+            "heartbeat_s": 0.5,
+            "reconnect_min_s": 0.05,
+            "reconnect_max_s": 0.5,
+            "reach": "direct",
+            **region,
+        },
     }
     init_node(folder, FILES, values)
     invitation = await registry.members.invite(
         code, registry.people_url, name=f"{code} Hospitals", hosts=(HOST, "localhost")
     )
-    await join_region(folder, invitation, system_seams())
+    state = await join_region(folder, invitation, system_seams())
+    if through is not None:
+        state.registry = replace(state.registry, grpc=through.address)
+        state.save()
     node = NodeApp(folder, read_node_config(folder), system_seams())
     await node.start()
     return node

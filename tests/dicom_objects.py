@@ -7,7 +7,8 @@ import zlib
 from io import BytesIO
 from typing import Any
 
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
@@ -67,6 +68,15 @@ def part10(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
         enforce_file_format=True,
     )
     return out.getvalue()
+
+
+def parsed(data_set: bytes, syntax: str) -> Dataset:
+    """The bare data set as pydicom reads it."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    head = BytesIO()
+    dcmwrite(head, FileDataset(head, {}, preamble=b"\0" * 128, file_meta=meta), enforce_file_format=False)
+    return dcmread(BytesIO(head.getvalue() + data_set), force=True)
 
 
 def data_set_of(file: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,15 +18,26 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from crosslight.runtime.audit import Audited, AuditLog
-from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.refusals import Noted, noted_nowhere
+from crosslight.runtime.workers import Workers
 from node.dimse.accounts import Accounts
+from node.dimse.admission import Certified, anybody
 from node.dimse.association import DimseService
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig, KnownCaller
+from node.dimse.landing import Expected
 from node.dimse.listener import DimseListener
-from node.dimse.server import Certified, anybody
-from node.dimse.services import all_services
+from node.dimse.on_loop import OnLoop
+from node.dimse.outgoing import peers_of
+from node.dimse.services import giving_services, taking_services
+from node.dimse.way_out import WayOut
+from node.serve.bandwidth import Bandwidth
+from node.serve.bounded_child import reading_workers
+from node.serve.context import ServeContext
+from node.serve.patients import PatientsOf
+from node.serve.release import Release
+from node.serve.sent_objects import SentObjects
 
 _DCMTK = {"TCP_NODELAY": "1", **os.environ}
 
@@ -49,6 +61,7 @@ async def node(
     more: Sequence[DimseService] = (),
     noted: Noted = noted_nowhere,
     certified: Certified = anybody,
+    expected: Expected | None = None,
     **settings: Any,
 ) -> AsyncIterator[Node]:
     config = DimseConfig(
@@ -60,12 +73,25 @@ async def node(
         }
     )
     async with held(folder, **(archive or {})) as here:
+        readers = reading_workers()
         audit = AuditLog(here.db, here.clock)
         await audit.open()
+        callers = Callers(config, code)
+        services = (
+            *taking_services(here.archive, config, expected),
+            *giving_services(
+                way_out(here, audit, folder, readers),
+                config,
+                callers.ae_title,
+                peers_of(config, folder),
+                here.clock,
+            ),
+        )
+        others = {field for service in more for field in service.fields}
         service = DimseListener(
             config,
-            (*all_services(here.archive, config), *more),
-            Callers(config, code),
+            (*(own for own in services if others.isdisjoint(own.fields)), *more),
+            callers,
             Accounts(audit, SystemIds(), here.archive.patients, noted),
             here.workers,
             base=folder,
@@ -76,6 +102,25 @@ async def node(
             yield Node(here, service, audit)
         finally:
             await service.stop()
+            await readers.close()
+
+
+def way_out(here: Held, audit: AuditLog, folder: Path, readers: Workers) -> WayOut:
+    """What its services give, and who decides."""
+    release = Release(audit, patients_of=PatientsOf(here.archive))
+    serve = ServeContext(
+        holdings=here.archive,
+        release=release,
+        workers=readers,
+        ids=SystemIds(),
+        files=here.files,
+        spool=folder / "spool",
+        bandwidth=Bandwidth((), 0, SystemClock()),
+    )
+    serve.open()
+    return WayOut(
+        on_loop=OnLoop(), holdings=here.archive, act=release.device_act, rendering=SentObjects(serve)
+    )
 
 
 ECHO = [(Verification, [ImplicitVRLittleEndian])]
@@ -99,9 +144,39 @@ async def run(*command: str, **extra: Any) -> int:
         env=_DCMTK,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
+        **extra,
     )
     async with asyncio.timeout(60):
         return await process.wait()
+
+
+async def certified(folder: Path) -> ssl.SSLContext:
+    """A key and a certificate for a node on this machine, and what trusts it."""
+    key, certificate = folder / "dimse.key", folder / "dimse.crt"
+    assert (
+        await run(
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        )
+        == 0
+    )
+    return ssl.create_default_context(cafile=str(certificate))
 
 
 def _program(name: str) -> str:

@@ -119,15 +119,20 @@ class FarHoldings:
             answer.close()
             self.open -= 1
 
+    async def damaged(self, sop_uids: Sequence[str]) -> set[str]:
+        return set()
+
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         return False
 
-    async def metadata(
-        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
-    ) -> list[bytes]:
-        path = f"/studies/{study_uid}" + (f"/series/{series_uid}" if series_uid else "")
-        rows = await self._rows(path + (f"/instances/{sop_uid}" if sop_uid else "") + "/metadata")
-        return [orjson.dumps(row) for row in rows]
+    async def metadata(self, objects: Sequence[StoredObject], *, large: bool = True) -> list[bytes]:
+        rows = [
+            row
+            for study_uid in {stored.ref.study_uid for stored in objects}
+            for row in await self._rows(f"/studies/{study_uid}/metadata")
+        ]
+        found = {json.text_of(row, "SOPInstanceUID"): orjson.dumps(row) for row in rows}
+        return [found[stored.ref.sop_uid] for stored in objects]
 
     async def search(self, level: str, query: Any) -> list[dict[str, Any]]:
         return await self._rows({"study": "/studies", "series": "/series", "instance": "/instances"}[level])
@@ -135,7 +140,7 @@ class FarHoldings:
     # --- studies ---
 
     async def record(self, study_uid: str) -> StudyRecord | None:
-        rows = [orjson.loads(row) for row in await self.metadata(study_uid)]
+        rows = await self._rows(f"/studies/{study_uid}/metadata")
         instances = [
             Instance(
                 series_uid=json.text_of(row, "SeriesInstanceUID"),
@@ -152,6 +157,9 @@ class FarHoldings:
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
         found = sorted(json.text_of(row, "StudyInstanceUID") for row in await self._rows("/studies"))
         return [study_uid for study_uid in found if study_uid > after][:limit]
+
+    async def catch_up(self) -> None:
+        """Nothing is taken in here."""
 
     async def touch(self, study_uids: Sequence[str]) -> None:
         if self._touched is not None:

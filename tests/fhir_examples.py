@@ -16,6 +16,7 @@ from crosslight.standards.fhir.search import (
     parse_search,
 )
 from crosslight.standards.fhir.terms import Systems
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord
 from registry.fhir.table import IMAGING_STUDY
 
@@ -31,7 +32,7 @@ def search(*pairs: tuple[str, str], lenient: bool = False) -> SearchRequest:
 
 
 def ct(**changes: Any) -> StudyRecord:
-    return replace(study(patient(RTK, "H1", number=NUMBER), 7, modality="CT"), **changes)
+    return changed(study(patient(RTK, "H1", number=NUMBER), 7, modality="CT"), **changes)
 
 
 def holds(record: StudyRecord, *pairs: tuple[str, str], updated: datetime | None = None) -> bool:

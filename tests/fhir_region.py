@@ -18,6 +18,7 @@ from room_faces import room_faces
 from crosslight.runtime.audit import Audited
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.membership import Endpoints
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord, StudyTime
 
 NUMBER = nhs(1)
@@ -72,7 +73,7 @@ async def fill(region: FhirRegion) -> None:
         record = study(
             patient(room.member(code), f"H{1 + n % 3}", number=NUMBER), n, modality="CT" if n % 2 else "MR"
         )
-        record = replace(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))
+        record = changed(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))
         region.held.append((code, record))
         await region.publish(code, record)
     await region.publish("RXC", study(patient(room.member("RXC"), "X1", family="Zed"), 99, modality="CT"))

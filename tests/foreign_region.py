@@ -17,6 +17,7 @@ from xds_registry import HOME, IDS, XdsRegistry, xds_registry
 
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import Identifier, Oid
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, PersonName, StudyTime
 from crosslight.standards.xds.mapping import values, views
 from crosslight.standards.xds.model import vocabulary as v
@@ -82,7 +83,7 @@ def manifest(
     who = Patient(
         local=Identifier.parse_cx(cx), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"
     )
-    record = replace(
+    record = changed(
         study(who, 1, modality="CT"),
         study_uid=study_uid,
         accessions=(Identifier(f"ACC{n}", "1.2.3.9"),),
@@ -96,12 +97,12 @@ def manifest(
     )
     home = member("RYR", 5)
     made = published(home, record, 1)
-    made = replace(
+    made = changed(
         made,
         version=None,
         entry_uuid=urn(),
         source=replace(home.source, repository_unique_id=Oid(repository)),
-        manifest=replace(made.manifest, document_uid=f"1.2.5.{n}", size_bytes=size, sha1=sha1 or f"{n:040x}"),
+        manifest=changed(made.manifest, document_uid=f"1.2.5.{n}", size_bytes=size, sha1=sha1 or f"{n:040x}"),
     )
     entry = views.document_entry(made, cx)
     if references is not None:

@@ -27,6 +27,7 @@ from crosslight.runtime.http import client_session
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints, MembershipFacts
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
@@ -36,6 +37,7 @@ from node.listeners import face_application
 from node.parts import make_gate, make_serve
 from registry.dicomweb.config import DicomwebConfig
 from registry.gateway.config import GatewayConfig
+from registry.gateway.unbroken import Unbroken
 from registry.index.model import Holding
 from registry.members.connections import LiveConnections
 from registry.members.model import Member
@@ -77,6 +79,7 @@ class GatewayRegion:
 
     room: Room
     reach: Reach
+    unbroken: Unbroken
     live: LiveConnections
     base: str
     http: ClientSession
@@ -115,7 +118,7 @@ class GatewayRegion:
             local = Identifier(local or record.patient.local.value, member.authority)
             others = (Identifier(national, NHS),) if national else ()
             await self.publish(
-                code, replace(record, patient=replace(record.patient, local=local, others=others))
+                code, changed(record, patient=replace(record.patient, local=local, others=others))
             )
 
     async def publish(self, code: str, record: StudyRecord) -> None:
@@ -213,7 +216,9 @@ async def gateway_region(
             room.directory.set(replace(member, endpoints=endpoints(nodes[code].url, code)))
             room.live(code)
         http = await stack.enter_async_context(client_session())
-        yield GatewayRegion(room, there.retrieves.reach, there.live, there.base, http, nodes)
+        yield GatewayRegion(
+            room, there.retrieves.reach, there.retrieves.gateway.unbroken, there.live, there.base, http, nodes
+        )
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from registry_room import Room, clinician
 from registry_samples import NHS, patient, study
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyTime
 from registry.ask.question import Answer, ByPatient
 from registry.identity.model import PatientRecord, PatientSelector
@@ -30,7 +30,7 @@ class Story:
     async def study(self, header: Patient, *, seed: int = 0) -> str:
         self.n += 1
         number = seed or self.n
-        record = replace(study(header, number), time=StudyTime(date=f"2020{number:02d}15", time="101500"))
+        record = changed(study(header, number), time=StudyTime(date=f"2020{number:02d}15", time="101500"))
         assert await self.room.publish("RTK", record, self.n) == "accepted"
         return record.study_uid
 

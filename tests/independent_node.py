@@ -221,6 +221,7 @@ async def retrieved(stream: SoapStream) -> tuple[str, dict[str, bytes]]:
 
 async def quiet(node: NodeApp, *, waiting: int = 0) -> bool:
     """Whether every revision is made, and all but ``waiting`` studies are acknowledged."""
+    await node.archive.study_uids()  # rows that follow their objects are there (ADR 0051)
     status, reviser = await node.publisher.status(), node.publisher.reviser
     assert status.parked == 0, await node.publisher.parked()
     return (status.waiting, status.held_up) == (waiting, "") and reviser.settled and not reviser.pending()

@@ -18,6 +18,7 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.service_life import Life
+from crosslight.runtime.tunnel.carrier import Take
 from crosslight.runtime.waiting import Draw, Subscribers
 from crosslight.standards.access import Grants
 from crosslight.standards.directory import DirectoryDocument, DirectoryMember, DirectorySystem
@@ -56,6 +57,9 @@ class StillConnection:
 
     def start(self, speaker: Speaker) -> None:
         """Nothing to do."""
+
+    def carry(self, take: Take) -> None:
+        """Nothing comes."""
 
     async def stop(self) -> None:
         """Nothing to do."""

@@ -26,6 +26,7 @@ from crosslight.runtime.http import ErrorRenderers, Handler, admit, client_sessi
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, PersonName
 from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
 from crosslight.standards.xds.wire.response import parse_registry_response
@@ -80,7 +81,7 @@ class PageRegion:
         """
         for one in held:
             code = next(m.code for m in samples.DIRECTORY.all() if m.id == one.member)
-            record = replace(one.record, patient=whose or self.patient(code))
+            record = changed(one.record, patient=whose or self.patient(code))
             self.versions += 1
             assert await self.room.publish(code, record, self.versions) == "accepted"
         self.heard()
@@ -90,7 +91,7 @@ class PageRegion:
         ground = replace(
             self.room.ground, config=replace(self.room.ground.config, listen=ListenConfig(open=True))
         )
-        face = make_registry(ground, self.room.waists, self.room.directory, self.room.members.foreign_member)
+        face = make_registry(ground, self.room.waists, self.room.directory, self.room.members.arriving)
         async with (
             served(application(always(OPEN), face.routes("/xds/registry"))) as base,
             client_session() as session,

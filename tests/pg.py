@@ -8,11 +8,13 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import psycopg.conninfo
 
 MISSING = "PostgreSQL 15 is missing: apt-get install postgresql"
 #: Lost data is no loss in a test; everything else as shipped.
@@ -104,6 +106,34 @@ def cluster(**settings: str) -> Iterator[str]:
             run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "-t", "60", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def postmaster(dsn: str) -> int:
+    """The process id of the server of a :func:`cluster`."""
+    return int((_folder(dsn) / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def start_again(dsn: str) -> None:
+    """Start the server of a :func:`cluster` that has been killed, as soon as its last processes are gone."""
+    folder = _folder(dsn)
+    command = [str(binaries() / "pg_ctl"), "-D", str(folder / "data"), "-l", str(folder / "log")]
+    for _ in range(100):
+        done = subprocess.run(
+            [*_as_server(), *command, "-w", "-t", "60", "restart"],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"pg_ctl failed: {done.stderr[-2000:]} {(folder / 'log').read_text()[-1000:]}")
+
+
+def _folder(dsn: str) -> Path:
+    return Path(psycopg.conninfo.conninfo_to_dict(dsn)["host"])
 
 
 def create_schema(dsn: str, name: str) -> None:

@@ -18,6 +18,7 @@ from said_by import SaidBy
 from crosslight.runtime.peers import PeerCertificate
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
+from crosslight.standards.records import changed
 from crosslight.standards.region import Region
 from crosslight.standards.study import (
     ManifestFacts,
@@ -214,7 +215,7 @@ def holding(
             retrieve_location_uid=member.retrieve_location_uid,
             authority=member.authority,
         ),
-        record=replace(made, detail=cast(Any, detail)),
+        record=changed(made, detail=cast(Any, detail)),
         manifest=ManifestFacts(
             document_uid="2.25.1", sha1="0" * 40, size_bytes=10, creation_time="20260101000000"
         ),

@@ -42,11 +42,11 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError("no free ports")
 
 
-def free_base(blocks: int) -> int:
-    """A port, divisible by ten, with the first four ports of ``blocks`` tens free: a region's registry and
-    its nodes.
+def free_base(blocks: int, each: int = 4) -> int:
+    """A port, divisible by ten, with the first ``each`` ports of ``blocks`` tens free: a region's
+    registry and its nodes.
     """
-    offsets = [10 * block + offset for block in range(blocks) for offset in range(4)]
+    offsets = [10 * block + offset for block in range(blocks) for offset in range(each)]
     for _ in range(1_000):
         base = _share() + 10 * _DICE.randrange(_SHARE // 10 - blocks)
         wanted = {base + offset for offset in offsets}

@@ -126,6 +126,9 @@ class MemoryArchive:
     def on_change(self, callback: Callable[[str], None]) -> None:
         self._listeners.append(callback)
 
+    async def catch_up(self) -> None:
+        """Nothing is behind: a study is told of when it is put."""
+
     async def put(self, record: StudyRecord, count: int = 1, *, tell: bool = True) -> None:
         """Receive objects: the study is now this. ``tell`` False: another process received them."""
         self.studies[record.study_uid] = (record, count)

@@ -67,7 +67,7 @@ class StoppedClock(SystemClock):
         return self.at
 
 
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
     """Wait until ``condition`` holds."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110
@@ -211,15 +211,20 @@ class PublishingNode:
     url: str
 
     async def add(self, *files: Dataset) -> None:
-        """Receive objects."""
+        """Receive objects, and wait for their rows.
+
+        A publisher that starts when only some are there makes two revisions of a study.
+        """
         for ds in files:
             staged = self.archive.stage()
             staged.write(part10(ds))
             result = await self.archive.ingest_async(staged, Received(road="import", peer="test"))
             assert result.state in ("stored", "duplicate"), result
+        await self.archive.study_uids()  # rows follow their objects (ADR 0051)
 
     async def settled(self) -> None:
         """Until nothing waits."""
+        await self.archive.study_uids()  # rows that follow their objects are there (ADR 0051)
 
         async def nothing_waits() -> bool:
             status = await self.publisher.status()

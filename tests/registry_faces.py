@@ -19,6 +19,7 @@ from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord
 from registry.ask.ask import Ask
 from registry.intake.accept import Acceptor
@@ -97,4 +98,4 @@ def at(
 ) -> tuple[Member, StudyRecord]:
     home = registry.directory.members[MemberId(number)]
     record = study(patient(home, f"H{number}", number=who), seed, modality=modality, instances=2)
-    return home, replace(record, **changes)
+    return home, changed(record, **changes)

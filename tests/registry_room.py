@@ -31,6 +31,7 @@ from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.submission import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
+from registry.members.config import MembersConfig
 from registry.members.model import Directory, Member, Presence
 from registry.parts import Ground, Waists, make_ground, make_waists
 
@@ -215,6 +216,7 @@ def room_config(**sections: Any) -> RegistryConfig:
     region = RegionConfig(
         name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True
     )
+    sections.setdefault("members", MembersConfig(loopback=True))  # members are on this machine
     return RegistryConfig(region=region, **sections)
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import replace
 
 from said_by import SaidBy
 
 from crosslight.runtime.peers import PeerCertificate
 from crosslight.standards.access import Grants
 from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
+from crosslight.standards.records import changed
 from crosslight.standards.region import Region
 from crosslight.standards.study import (
     Coded,
@@ -85,6 +85,10 @@ class MemoryDirectory:
         """Add or replace a member."""
         self.members[changed.id] = changed
         return changed
+
+    @property
+    def revision(self) -> tuple[Member, ...]:
+        return tuple(self.members.values())
 
     def all(self) -> tuple[Member, ...]:
         found = [m for m in self.members.values() if m.status in ("active", "suspended")]
@@ -239,7 +243,7 @@ def grown(record: StudyRecord, seed: int) -> StudyRecord:
     r = random.Random(seed)
     first = record.series[0]
     more = first.n_instances + 1
-    changed = replace(
+    fuller = changed(
         first, n_instances=more, sop_classes=((first.sop_classes[0][0], more),), digest=r.randbytes(32).hex()
     )
-    return record.with_series((changed, *record.series[1:]), detail=record.detail)
+    return record.with_series((fuller, *record.series[1:]), detail=record.detail)

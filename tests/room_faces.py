@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -15,10 +15,11 @@ from crosslight.runtime.http import Handler, admit
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from registry.access.authenticate import ListenerKind
+from registry.ihe.admission import Arriving
 from registry.listeners import face_application
+from registry.members.arrivals import Arrival
 from registry.members.connections import LiveConnections
-from registry.members.model import Member
-from registry.parts import Faces, ForeignMember, Retrieves, make_faces, make_retrieves
+from registry.parts import Faces, Retrieves, make_faces, make_retrieves
 
 Asking = Callable[[web.Request], Principal]
 
@@ -34,7 +35,7 @@ class RoomFaces:
     live: LiveConnections
 
 
-async def no_foreign(repository: str) -> Member:
+def no_foreign(repository: str, by: str) -> AbstractAsyncContextManager[Arrival]:
     """For tests in which only members register."""
     raise AssertionError(f"no foreign member is expected: {repository}")
 
@@ -59,7 +60,7 @@ async def room_faces(
     asking: Asking = lambda request: OPEN,
     *,
     kind: ListenerKind = "people",
-    foreign: ForeignMember = no_foreign,
+    foreign: Arriving = no_foreign,
     outer: Callable[[web.Application], None] = lambda app: None,
 ) -> AsyncIterator[RoomFaces]:
     """The faces of ``room``.
@@ -67,7 +68,7 @@ async def room_faces(
     Args:
         asking: Who makes a request.
         kind: The listener whose faces they are.
-        foreign: Makes the entry of a repository that is no member's.
+        foreign: Whose a repository is that is no member's.
         outer: Does what a test needs to the application before it serves.
     """
     key, live = new_key(), LiveConnections()

@@ -10,7 +10,7 @@ import pytest
 
 from crosslight.runtime.db import Db, Row
 from crosslight.runtime.db.postgres import _PgTx
-from crosslight.runtime.db.sqlite import _SqliteTx
+from crosslight.runtime.db.sqlite_tx import SqliteTx
 
 
 class Costs:
@@ -18,7 +18,7 @@ class Costs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.spent = 0
-        sqlite, postgres, one = _SqliteTx.rows, _PgTx.rows, _PgTx.row
+        sqlite, postgres, one = SqliteTx.rows, _PgTx.rows, _PgTx.row
 
         def step() -> int:
             self.spent += 1
@@ -46,8 +46,8 @@ class Costs:
         def sqlite_row(tx: Any, sql: str, params: Sequence[Any] = ()) -> Row | None:
             return next(iter(sqlite_rows(tx, sql, params)), None)
 
-        monkeypatch.setattr(_SqliteTx, "rows", sqlite_rows)
-        monkeypatch.setattr(_SqliteTx, "row", sqlite_row)
+        monkeypatch.setattr(SqliteTx, "rows", sqlite_rows)
+        monkeypatch.setattr(SqliteTx, "row", sqlite_row)
         monkeypatch.setattr(_PgTx, "rows", postgres_rows)
         monkeypatch.setattr(_PgTx, "row", postgres_row)
 

@@ -29,7 +29,7 @@ def set_keys(path: Path, section: str, **values: object) -> None:
     """Edit a configuration file as a person does: find the key in its section, put the value there."""
     text = path.read_text()
     start = text.index(f"\n[{section}]\n")
-    following = re.search(r"\n\[", text[start + 2 :])
+    following = re.search(r"\n(\[|# \[\[)", text[start + 2 :])
     end = start + 2 + following.start() if following else len(text)
     part = text[start:end]
     for key, value in values.items():

@@ -38,6 +38,7 @@ class Family:
     """
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    within: tuple[str, ...] = ()  # what its commands are run by, as "ip netns exec NAME"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,7 +80,7 @@ class Family:
         """Run ``python -m module arguments`` to its end."""
         started = time.monotonic()
         done = subprocess.run(
-            command(module, *arguments),
+            (*self.within, *command(module, *arguments)),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -94,7 +95,7 @@ class Family:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(module, *arguments),
+                (*self.within, *command(module, *arguments)),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

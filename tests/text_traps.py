@@ -6,7 +6,6 @@ PN inside a PN, a backslash in a DICOM string that may have several values.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from registry_samples import NHS, member, nhs, study
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, PersonName, StudyRecord
 
 HOME, NUMBER = member("RTK", 3), nhs(1)
@@ -104,7 +104,7 @@ def record_of(pn: str, description: str, *, local: str = "L1", accession: str = 
         "referrer": pn,
         "study_id": accession,
     }
-    made = replace(
+    made = changed(
         made, accessions=(Identifier(accession, HOME.authority),), orders=(Identifier(accession),), **texts
     )
-    return made.with_series((replace(s, description=description) for s in made.series), detail="full")
+    return made.with_series((changed(s, description=description) for s in made.series), detail="full")

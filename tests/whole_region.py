@@ -91,6 +91,7 @@ class Home:
 
     async def settled(self) -> None:
         """Until all that is here is published, and nothing waits for an operator."""
+        await self.app.parts.archive.study_uids()  # rows that follow their objects are there (ADR 0051)
 
         async def published() -> bool:
             status = await self.app.publisher.status()
@@ -105,6 +106,7 @@ class Home:
 
     async def release(self) -> None:
         """Once every revision is made, send."""
+        await self.app.parts.archive.study_uids()
 
         async def made() -> bool:
             return self.app.publisher.reviser.settled and not self.app.publisher.reviser.pending()

@@ -30,6 +30,7 @@ from registry.identity.store import IdentityStore
 from registry.ihe import iti42, iti57, iti62
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
+from registry.members.arrivals import Arrival
 from registry.members.model import Member
 
 CLOCK, IDS = SystemClock(), SystemIds()
@@ -105,6 +106,11 @@ class XdsRegistry:
             )
         return self.directory.set(known)
 
+    @asynccontextmanager
+    async def arriving(self, repository: str, by: str = "open") -> AsyncIterator[Arrival]:
+        """As ``MemberService.arriving``, but for the row."""
+        yield Arrival(await self.foreign(repository, by))
+
     async def feed(self, patient: Patient, by: MemberId | None = None) -> None:
         """As ITI-8."""
         await self.db.write(
@@ -142,7 +148,7 @@ async def xds_registry(db: Db, *, check_codes: bool = True) -> AsyncIterator[Xds
     made = XdsRegistry(
         await make_room(db, clock=CLOCK, config=room_config(xds=XdsConfig(check_codes=check_codes)))
     )
-    serving = room_faces(made.room, lambda request: made.principal, kind="systems", foreign=made.foreign)
+    serving = room_faces(made.room, lambda request: made.principal, kind="systems", foreign=made.arriving)
     async with serving as made.there, client_session() as session:
         made.url, made.soap = f"{made.there.base}/xds/registry", SoapClient(session, IDS)
         yield made

@@ -22,6 +22,7 @@ from crosslight.client.http import HttpClient, read, trusting, trusting_people
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
 from crosslight.runtime.machine_errors import connection_trouble
+from crosslight.runtime.proxies import ProxyRefusedError, host_and_port, opened, opener
 from crosslight.runtime.terminal import counted
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 
@@ -65,6 +66,7 @@ class Target:
     cert: Path | None = None
     key: Path | None = None
     token: str = ""
+    proxy: str = ""  # HTTP proxy on the way to it
 
 
 async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
@@ -86,6 +88,7 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
             checks.append((name, probe))
     if target.base:
         checks.append(("publication", _publication))
+        checks.append(("objects", _objects))
     findings = []
     for name, check in checks:
         try:
@@ -110,7 +113,8 @@ _REACH = "Check that the service runs and that address, port and firewall are ri
 
 
 def _http(target: Target) -> HttpClient:
-    return HttpClient(tls=trusting_people(target.ca), token=target.token, read_timeout_s=15)
+    tls = trusting_people(target.ca)
+    return HttpClient(tls=tls, token=target.token, read_timeout_s=15, proxy=target.proxy)
 
 
 async def _health(target: Target, _: Clock) -> Finding:
@@ -205,16 +209,16 @@ async def _clock(target: Target, clock: Clock) -> Finding:
 
 
 async def _tls(target: Target, clock: Clock) -> Finding:
-    address = urlsplit(target.base)
+    address = host_and_port(target.base)
     context = trusting_people(target.ca) or ssl.create_default_context()
     try:
-        _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=context)
+        _, writer = await opened(address, target.proxy, context)
     except ssl.SSLCertVerificationError as error:
-        return await _mistrusted(address.hostname or "", address.port or 443, error)
+        return await _mistrusted(address, target.proxy, error)
+    except ProxyRefusedError as error:
+        return Finding("TLS", "fail", str(error), "Have it let this address through, or see region.proxy.")
     except OSError as error:
-        return Finding(
-            "TLS", "fail", f"No TLS connection to {address.netloc}: {connection_trouble(error)}.", _REACH
-        )
+        return Finding("TLS", "fail", f"No TLS connection to {address}: {connection_trouble(error)}.", _REACH)
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     version, der = tls.version(), tls.getpeercert(True)
     writer.close()
@@ -230,22 +234,24 @@ async def _tls(target: Target, clock: Clock) -> Finding:
     return Finding("TLS", "ok", f"{version}; the certificate is good until {expires:%Y-%m-%d}.")
 
 
-async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError) -> Finding:
+async def _mistrusted(address: str, proxy: str, error: ssl.SSLCertVerificationError) -> Finding:
     """What is wrong with the certificate; one for other names is looked at, unverified, to say which."""
     if error.verify_code not in (_WRONG_NAME, _WRONG_ADDRESS):
         not_now = error.verify_code in (9, 10)  # OpenSSL: not yet valid, expired
+        if proxy and not not_now:
+            return Finding("TLS", "fail", await opener(address, proxy, 10, "the region's registry"), _REACH)
         todo = "Set the clocks right, or renew it." if not_now else "Give the region's CA bundle."
         return Finding("TLS", "fail", f"Not trusted: {connection_trouble(error)}.", todo)
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.open_connection(host, port, ssl=unverified)
+    _, writer = await opened(address, proxy, unverified)
     der = writer.get_extra_info("ssl_object").getpeercert(True)
     writer.close()
     names = ", ".join(names_of(der or b"")) or "no name at all"
     return Finding(
         "TLS",
         "fail",
-        f"{host} is not a name in its certificate, which has: {names}.",
+        f"{urlsplit(f'//{address}').hostname} is not a name in its certificate, which has: {names}.",
         "Set listen.public_host to one of these; or have the certificate made for it: a registry's in"
         " members.hosts, a node's by a new invitation with --host.",
     )
@@ -306,7 +312,8 @@ async def _xds(target: Target, _: Clock) -> Finding:
             "Make one: crosslight-registry system NAME FOLDER.",
         )
     try:
-        async with XdsClient(tls=trusting(target.ca, target.cert, target.key)) as client:
+        tls = trusting(target.ca, target.cert, target.key)
+        async with XdsClient(tls=tls, proxy=target.proxy) as client:
             await client.get_documents(
                 target.xds_registry, entry_uuids=["urn:uuid:00000000-0000-4000-8000-000000000000"]
             )
@@ -317,12 +324,27 @@ async def _xds(target: Target, _: Clock) -> Finding:
     return Finding("XDS", "ok", "ITI-18 answers.")
 
 
-async def _publication(target: Target, _: Clock) -> Finding:
+async def _state(target: Target) -> dict[str, Any]:
+    """What a node says of itself; {} where it says nothing that can be read."""
     async with _http(target) as client, client.request("GET", f"{target.base}/health/ready") as response:
         try:
-            state: dict[str, Any] = orjson.loads(await read(response))
+            state = orjson.loads(await read(response))
         except orjson.JSONDecodeError:
-            state = {}
+            return {}
+        return state if isinstance(state, dict) else {}
+
+
+async def _objects(target: Target, _: Clock) -> Finding:
+    """Whether what the node holds is whole, as far as it has read it again."""
+    said = str((await _state(target)).get("archive_care") or "ok")
+    if said == "ok":
+        return Finding("objects", "ok", "None is known to be damaged or missing.")
+    todo = "`crosslight-node status` names them: have them sent again, or `verify --repair-from` a backup."
+    return Finding("objects", "fail" if "damaged" in said else "warn", f"{said}.".replace("..", "."), todo)
+
+
+async def _publication(target: Target, _: Clock) -> Finding:
+    state = await _state(target)
     waiting, parked = int(state.get("waiting", 0)), int(state.get("parked", 0))
     if state.get("suspended") is True:
         return Finding(

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aiohttp import ClientConnectionError, ClientResponse, ClientSession
+from aiohttp import ClientConnectionError, ClientHttpProxyError, ClientResponse, ClientSession
 
 from crosslight.runtime.http import client_session
 from crosslight.runtime.machine_errors import reached_not
@@ -45,16 +45,22 @@ class HttpClient:
     Args:
         tls: From :func:`trusting`.
         token: Bearer token, '' for none (open demo, or a client certificate).
+        proxy: HTTP proxy on the way; '' for none.
     """
 
     def __init__(
-        self, tls: ssl.SSLContext | None = None, token: str = "", *, read_timeout_s: float = 30.0
+        self,
+        tls: ssl.SSLContext | None = None,
+        token: str = "",
+        *,
+        read_timeout_s: float = 30.0,
+        proxy: str = "",
     ) -> None:
-        self._tls, self._token, self._timeout = tls, token, read_timeout_s
+        self._tls, self._token, self._timeout, self._proxy = tls, token, read_timeout_s, proxy
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = client_session(self._tls, read_timeout_s=self._timeout)
+        self._session = client_session(self._tls, read_timeout_s=self._timeout, proxy=self._proxy)
         return self
 
     async def __aexit__(
@@ -83,7 +89,7 @@ class HttpClient:
                 method, url, headers=sent, data=data, allow_redirects=False
             ) as response:
                 yield response
-        except (ClientConnectionError, TimeoutError, ssl.SSLError) as error:
+        except (ClientConnectionError, ClientHttpProxyError, TimeoutError, ssl.SSLError) as error:
             raise Unavailable(f"{url.split('?', 1)[0]} does not answer.", why=reached_not(error)) from error
 
     async def get(

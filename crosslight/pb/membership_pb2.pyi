@@ -130,12 +130,14 @@ class Welcome(_message.Message):
     def __init__(self, registry_unix_ms: _Optional[int] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., reconcile: _Optional[bool] = ..., directory: _Optional[_Union[Directory, _Mapping]] = ...) -> None: ...
 
 class HeartbeatAck(_message.Message):
-    __slots__ = ("registry_unix_ms", "node_skew_ms")
+    __slots__ = ("registry_unix_ms", "node_skew_ms", "reach")
     REGISTRY_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     NODE_SKEW_MS_FIELD_NUMBER: _ClassVar[int]
+    REACH_FIELD_NUMBER: _ClassVar[int]
     registry_unix_ms: int
     node_skew_ms: int
-    def __init__(self, registry_unix_ms: _Optional[int] = ..., node_skew_ms: _Optional[int] = ...) -> None: ...
+    reach: str
+    def __init__(self, registry_unix_ms: _Optional[int] = ..., node_skew_ms: _Optional[int] = ..., reach: _Optional[str] = ...) -> None: ...
 
 class Directory(_message.Message):
     __slots__ = ("version", "jws")

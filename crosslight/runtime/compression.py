@@ -41,9 +41,24 @@ def compress(request: web.Request, response: web.Response) -> None:
     )
     if not long_json and response.status != 304:
         return
+    _depends(response)
+    if long_json:
+        _compress(request, response)
+
+
+def compress_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """As :func:`compress`, of a long JSON body that is sent in pieces as they are made."""
+    _depends(response)
+    _compress(request, response)
+
+
+def _depends(response: web.StreamResponse) -> None:
     vary = response.headers.get(hdrs.VARY, "")
     response.headers[hdrs.VARY] = f"{vary}, {hdrs.ACCEPT_ENCODING}" if vary else str(hdrs.ACCEPT_ENCODING)
-    if long_json and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+
+
+def _compress(request: web.Request, response: web.StreamResponse) -> None:
+    if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
         response.enable_compression(web.ContentCoding.gzip)
 
 

@@ -228,7 +228,7 @@ def commented(cls: type[Any], values: dict[str, Any], title: str) -> str:
 
 def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: list[str]) -> None:
     hints = typing.get_type_hints(cls)
-    later: list[tuple[str, Any, Any, str]] = []
+    later: list[tuple[str, Any, bool, Any, str]] = []
     for item in fields(cls):
         hint, args = hints[item.name], typing.get_args(hints[item.name])
         table_list = typing.get_origin(hint) is tuple and args and is_dataclass(args[0])
@@ -237,6 +237,7 @@ def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: l
                 (
                     item.name,
                     args[0] if table_list else hint,
+                    bool(table_list),
                     values.get(item.name),
                     item.metadata.get("help", ""),
                 )
@@ -253,16 +254,16 @@ def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: l
         else:
             lines.append(f"# {item.name} = {toml_value(item.metadata.get('example') or '')}   # required")
         lines.append("")
-    for name, inner, given, help_text in later:
+    for name, inner, table_list, given, help_text in later:
         lines.extend(f"# {part}" for part in _wrapped(help_text))
         if isinstance(given, list | tuple):
             for section in given:
                 lines.append(f"[[{prefix}{name}]]")
                 _write_section(inner, section, f"{prefix}{name}.", lines)
-        elif dataclasses.is_dataclass(inner) and given is None and help_text.startswith("Each"):
+        elif table_list:
             lines.append(f"# [[{prefix}{name}]]")
             sub: list[str] = []
-            _write_section(typing.cast(type[Any], inner), {}, f"{prefix}{name}.", sub)
+            _write_section(inner, {}, f"{prefix}{name}.", sub)
             lines.extend(line if line.startswith("#") or not line else f"# {line}" for line in sub)
         else:
             lines.append(f"[{prefix}{name}]")

@@ -64,34 +64,36 @@ def principal_of(
     )
 
 
-def outside_system(subject: str, name: str, serial: str = "") -> Principal:
+def outside_system(subject: str, name: str, serial: str = "", *, grants: Grants = BEFORE_GRANTS) -> Principal:
     """A system with a certificate of an authority that is not the region's (a node that stands alone, D18).
 
-    Nobody grants it anything there: whose certificates may search, fetch and store is the authority's to say.
+    Where that node names no systems, every certificate of the authority may search, fetch and store.
 
     Args:
         subject: Of the certificate, whole.
         name: The short one.
         serial: Of the certificate, in hex.
+        grants: What the node's configuration grants it.
     """
     return Principal(
         subject=f"system:{subject}",
         name=name,
         roles=frozenset({INTEGRATOR}),
         evidence="certificate",
-        grants=BEFORE_GRANTS,
+        grants=grants,
         credential=f"certificate {serial}" if serial else "",
     )
 
 
-def device(title: str, organisation: str) -> Principal:
-    """A DIMSE caller by its AE title: a device of the node's own organisation."""
+def device(title: str, organisation: str, grants: Grants = NO_GRANTS) -> Principal:
+    """A DIMSE caller by its AE title: a device of the node's organisation, with what it may."""
     return Principal(
         subject=f"aet:{title}",
         name=title,
         roles=frozenset({INTEGRATOR}),
         organisation=organisation,
         evidence="dimse",
+        grants=grants,
     )
 
 

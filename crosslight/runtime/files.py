@@ -5,6 +5,7 @@ Nothing else calls ``os.fsync``.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import BinaryIO, Protocol
 #: Whatever a service or a command writes is its own user's alone, and no umask makes it more: the folders'
 #: modes are the first wall and these the second, which goes along when a folder is copied or packed.
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+NOTE = "user.crosslight"  # the extended attribute that holds a file's note
 
 
 def private(path: str, flags: int) -> int:
@@ -118,6 +120,21 @@ class Files(Protocol):
         """Let the disk begin with what was written to ``handle``, without waiting for it."""
         ...
 
+    def drop_cached(self, handle: BinaryIO, offset: int) -> bool:
+        """Let the file be read from the disk itself, not from the page cache; nothing is lost.
+
+        Whether the cache held the byte at ``offset``; False where that cannot be told.
+        """
+        ...
+
+    def note(self, handle: BinaryIO, note: bytes) -> bool:
+        """Keep a short note with a file: durable with its bytes. False where the file system has none."""
+        ...
+
+    def noted(self, path: Path) -> bytes:
+        """The note of a file, b'' where there is none."""
+        ...
+
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
         """Give ``tmp`` the further name ``final`` and make bytes and name durable together.
 
@@ -177,6 +194,34 @@ class SystemFiles:
     def begin_writing(self, handle: BinaryIO) -> None:
         if hasattr(os, "posix_fadvise"):  # starts the writing of dirty pages; drops none of them
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def drop_cached(self, handle: BinaryIO, offset: int) -> bool:
+        cached = False
+        if hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT"):
+            try:
+                cached = os.preadv(handle.fileno(), [bytearray(1)], offset, os.RWF_NOWAIT) > 0
+            except OSError:  # it would have to wait for the disk, or the file system cannot tell
+                cached = False
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return cached
+
+    def note(self, handle: BinaryIO, note: bytes) -> bool:
+        if not hasattr(os, "setxattr"):
+            return False
+        try:
+            os.setxattr(handle.fileno(), NOTE, note)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM):
+                return False
+            raise
+        return True
+
+    def noted(self, path: Path) -> bytes:
+        try:
+            return os.getxattr(path, NOTE) if hasattr(os, "getxattr") else b""
+        except OSError:
+            return b""
 
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
         parent = final.parent

@@ -14,11 +14,13 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, StreamReader, TCPConnector, hdrs, web
+from aiohttp import BaseConnector, ClientSession, ClientTimeout, StreamReader, TCPConnector, hdrs, web
 from aiohttp.typedefs import Middleware
 
+from crosslight.runtime.address_guard import elsewhere
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
+from crosslight.runtime.dialled import Dial, DialledConnector
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.runtime.tls import thumbprint
@@ -329,13 +331,31 @@ def client_session(
     connect_timeout_s: float = 5.0,
     read_timeout_s: float = 60.0,
     limit: int = 64,
+    own_machine: bool = True,
+    dial: Dial | None = None,
+    proxy: str = "",
 ) -> ClientSession:
     """A client session with bounded waits, no cookies of others and no redirects followed by accident.
 
     Bodies are passed on as they come, so none is asked for compressed unless a request says so itself.
+    ``own_machine``: whether names may lead to this machine (:mod:`crosslight.runtime.address_guard`).
+    ``dial``: gives every connection, whatever the host. ``proxy``: an HTTP proxy on the way to all of them.
     """
-    connector = TCPConnector(ssl=tls if tls is not None else True, limit=limit, keepalive_timeout=30)
+    connector: BaseConnector
+    if dial is not None:
+        connector = DialledConnector(dial, tls, limit=limit, keepalive_timeout=30)
+    else:
+        connector = TCPConnector(
+            ssl=tls if tls is not None else True,
+            limit=limit,
+            keepalive_timeout=30,
+            socket_factory=None if own_machine else elsewhere,
+        )
     timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
     return ClientSession(
-        connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"}
+        connector=connector,
+        timeout=timeout,
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+        proxy=proxy or None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import ssl
 import struct
 import termios
@@ -268,6 +269,24 @@ class Listener:
         if not self.port:
             self.port = int(self._runner.addresses[0][1])
         log.info("listening", name=self.name, address=self.host, port=self.port)
+
+    async def take(self, sock: socket.socket) -> None:
+        """Serve a connection that is open already as one that came to the port, TLS included.
+
+        Raises:
+            OSError: its handshake fails, or not even this is listened to any more.
+            TimeoutError: no handshake in time.
+        """
+        server = self._runner.server if self._runner is not None else None
+        if server is None:
+            raise ConnectionAbortedError("the listener is stopped")
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            lambda: _Connection(self, server, loop),
+            sock,
+            ssl=self.tls,
+            ssl_handshake_timeout=HANDSHAKE_S if self.tls is not None else None,
+        )
 
     def refused(self, peer: Any, error: Busy) -> None:
         """A connection found no place: said of the first, and of every thousandth."""

@@ -138,9 +138,17 @@ _CERTIFICATES: Mapping[int, str] = {
 }
 
 
+_PROXY = {403: "it refuses this address", 407: "it asks for a name and a password"}
+
+
 def connection_trouble(error: BaseException) -> str:
     """Why another system could not be spoken to, in words: of our sockets and of aiohttp's client."""
     inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if (kind := type(error).__name__) == "ClientHttpProxyError":
+        refusal = _PROXY.get(getattr(error, "status", 0), "it refuses")
+        return f"the HTTP proxy does not let us through ({refusal})"
+    if kind == "ClientProxyConnectionError":
+        return f"the HTTP proxy cannot be reached: {connection_trouble(inner)}"
     if isinstance(inner, ssl.SSLCertVerificationError):
         return _CERTIFICATES.get(
             inner.verify_code, f"its certificate is not trusted ({inner.verify_message})"

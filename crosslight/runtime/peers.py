@@ -26,7 +26,7 @@ from crosslight.runtime.tls import (
 )
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.access import Grants
-from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
+from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, as_sentence
 
 log = get_logger("peers")
 
@@ -143,7 +143,9 @@ def grants_of(identity: Identity, region: Standing) -> Grants:
 
 def _check_member(status: str, reason: str) -> None:
     if status == "suspended":
-        raise Forbidden("This member is suspended.", why=reason, todo="Ask the region's operator.")
+        raise Forbidden(
+            "This member is suspended.", why=as_sentence(reason), todo="Ask the region's operator."
+        )
     if status != "active":
         raise Unauthenticated("No member of this region has this name.", todo="Join first.")
 

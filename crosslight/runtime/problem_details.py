@@ -11,7 +11,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.http import CORRELATION
-from crosslight.standards.problem import ChoiceNeeded, CrosslightError
+from crosslight.standards.problem import ChoiceNeeded, CrosslightError, RangeNotSatisfiable
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
@@ -35,4 +35,6 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
     for choice in error.choices if isinstance(error, ChoiceNeeded) else ():
         link = f'<{choice.address}>; rel="alternate"; title="{choice.code}"'  # RFC 8288 3
         response.headers.add(hdrs.LINK, link)
+    if isinstance(error, RangeNotSatisfiable):
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes */{error.total}"
     return response

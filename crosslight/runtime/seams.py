@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # neither is loaded by a command that only looks into a datab
     import grpc.aio
     from aiohttp import ClientSession, web
 
+    from crosslight.runtime.dialled import Dial
     from crosslight.runtime.listener import ConnectionsConfig, Listener
     from crosslight.runtime.tls import Credentials, Identity
 
@@ -64,10 +65,14 @@ class Http(Protocol):
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
         limit: int = 64,
+        own_machine: bool = True,
+        dial: Dial | None = None,
+        proxy: str = "",
     ) -> ClientSession:
         """A session with bounded waits, at most ``limit`` connections, no cookies of others.
 
-        Whoever asks closes it.
+        Whoever asks closes it. ``own_machine``: whether a name may lead to this machine. ``dial``: gives
+        every connection, whatever the host. ``proxy``: the HTTP proxy on the way.
         """
         ...
 
@@ -96,7 +101,7 @@ class MemberLink(Protocol):
     """
 
     async def prove(
-        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float
+        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float, proxy: str = ""
     ) -> bytes:
         """The certificate of ``expect`` at ``address``, PEM, as ``tls.proven_peer`` has it."""
         ...
@@ -160,11 +165,20 @@ class SystemHttp:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
         limit: int = 64,
+        own_machine: bool = True,
+        dial: Dial | None = None,
+        proxy: str = "",
     ) -> ClientSession:
         from crosslight.runtime.http import client_session
 
         return client_session(
-            tls, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s, limit=limit
+            tls,
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+            limit=limit,
+            own_machine=own_machine,
+            dial=dial,
+            proxy=proxy,
         )
 
     def listener(
@@ -186,11 +200,11 @@ class GrpcLink:
     """The link between member and registry over real gRPC channels."""
 
     async def prove(
-        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float
+        self, address: str, credentials: Credentials, expect: Identity, timeout_s: float, proxy: str = ""
     ) -> bytes:
         from crosslight.runtime.tls import proven_peer
 
-        return await proven_peer(credentials, address, expect, timeout_s)
+        return await proven_peer(credentials, address, expect, timeout_s, proxy)
 
     def channel(
         self, address: str, credentials: Credentials | None, options: ChannelOptions, *, peer: bytes = b""

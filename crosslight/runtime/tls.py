@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.proxies import opened
 from crosslight.standards.problem import ConfigError, Unauthenticated, kind_as_sentence
 
 log = get_logger("tls")
@@ -355,11 +356,13 @@ class Credentials:
         return grpc.ssl_channel_credentials(peer or bundle, key, chain)
 
 
-async def proven_peer(credentials: Credentials, address: str, expect: Identity, timeout_s: float) -> bytes:
+async def proven_peer(
+    credentials: Credentials, address: str, expect: Identity, timeout_s: float, proxy: str = ""
+) -> bytes:
     """The certificate at ``address`` (host:port) whose holder is ``expect``, PEM.
 
     gRPC checks names of hosts and knows no SPIFFE identity. So the identity is checked here, in a handshake
-    of its own, and the channel is then bound to this very certificate.
+    of its own, and the channel is then bound to this very certificate. ``proxy`` is the way, if there is one.
 
     Raises:
         OSError: nobody answers there, or somebody else (``ssl.SSLCertVerificationError``).
@@ -367,9 +370,8 @@ async def proven_peer(credentials: Credentials, address: str, expect: Identity, 
     """
     context = client_context(credentials.ca, credentials.cert, credentials.key, expect=expect)
     context.set_alpn_protocols(["h2"])
-    host, _, port = address.rpartition(":")
     async with asyncio.timeout(timeout_s):
-        _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+        _, writer = await opened(address, proxy, context)
     der = writer.get_extra_info("ssl_object").getpeercert(True)
     writer.close()
     return ssl.DER_cert_to_PEM_cert(der).encode()

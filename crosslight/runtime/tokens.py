@@ -10,6 +10,8 @@ its time by its id, ``jti``, never by its text: one signature can be written in 
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +29,7 @@ from crosslight.standards.problem import Unauthenticated, kind_as_sentence
 ALGORITHMS = ["ES256"]
 LEEWAY_S = 30
 MAX_ID_CHARS = 64  # of a token, as it is audited
+KEPT_SIGNATURES = 2000  # of tokens that were shown last
 CONFIRMATION = "x5t#S256"  # RFC 8705 3.1, within ``cnf``: SHA-256 of a certificate, base64url
 Kind = Literal["access", "release"]
 
@@ -160,7 +163,8 @@ class TokenSigner:
 class TokenVerifier:
     """Verifies tokens with public keys learnt from the directory.
 
-    The key set can be replaced while running.
+    The key set can be replaced while running. That a signature is good is remembered, as long as the keys
+    stay; whether the token holds is asked of it at each use.
 
     Args:
         issuer: The region's homeCommunityId.
@@ -178,12 +182,14 @@ class TokenVerifier:
     ) -> None:
         self._issuer, self._clock, self._withdrawn = issuer, clock, withdrawn
         self._keys = KeySet([])
+        self._signed: OrderedDict[bytes, Mapping[str, Any]] = OrderedDict()  # by the digest of the token
         if jwks is not None:
             self.replace_keys(jwks)
 
     def replace_keys(self, jwks: dict[str, Any]) -> None:
         """Use these public keys from now on."""
         self._keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]  # plain JSON, which it checks
+        self._signed.clear()
 
     def verify(self, token: str, *, kind: Kind, audience: str, presenter: str | None = None) -> Claims:
         """The claims of a good token.
@@ -199,11 +205,7 @@ class TokenVerifier:
         Raises:
             Unauthenticated: for any other; the reason names no content of the token.
         """
-        try:
-            decoded = jwt.decode(token, self._keys, algorithms=ALGORITHMS)
-        except (JoseError, ValueError, KeyError, TypeError) as error:
-            raise Unauthenticated("The token cannot be verified.", why=kind_as_sentence(error)) from None
-        claims, now = decoded.claims, int(self._clock.now().timestamp())
+        claims, now = self._claims(token), int(self._clock.now().timestamp())
         if claims.get("iss") != self._issuer or claims.get("typ") != kind or claims.get("aud") != audience:
             raise self._for_another(claims, kind)
         expires, issued = claims.get("exp"), claims.get("iat")
@@ -240,6 +242,22 @@ class TokenVerifier:
             patient=str(claims.get("pat", "")),
             studies=tuple(str(s) for s in claims.get("stu", ())),
         )
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        """What a token with a good signature says; raises as :meth:`verify`."""
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        claims = self._signed.get(digest)
+        if claims is None:
+            try:
+                claims = jwt.decode(token, self._keys, algorithms=ALGORITHMS).claims
+            except (JoseError, ValueError, KeyError, TypeError) as error:
+                raise Unauthenticated("The token cannot be verified.", why=kind_as_sentence(error)) from None
+            self._signed[digest] = claims
+            if len(self._signed) > KEPT_SIGNATURES:
+                self._signed.popitem(last=False)
+        else:
+            self._signed.move_to_end(digest)
+        return claims
 
     def _for_another(self, claims: Mapping[str, Any], kind: Kind) -> Unauthenticated:
         own = claims.get("iss") == self._issuer and claims.get("typ") == kind == "access"

@@ -29,7 +29,10 @@ Face = Literal[
 #: Actions. ``search``/``read`` concern metadata of whom is named, ``export`` those of whoever there is,
 #: ``retrieve`` images and manifests, ``store`` objects into an archive,
 #: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the
-#: service,
+#: service, ``list-for-order`` is a member's node that asks for the list of one patient with an order there;
+#: ``verify`` is an object that a node found damaged or missing when it read it again, or whole once more;
+#: ``announce`` is word between systems that objects are there, ``commit`` asks another to keep some for good;
+#: ``hold`` keeps studies from being removed, and ``lift-hold`` ends that;
 #: ``authenticate`` is what strangers tried whose credentials do not hold, many in one entry;
 #: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote
 #: sign-ins as ``read``
@@ -72,6 +75,12 @@ Action = Literal[
     "exchange-token",
     "grant",
     "end-credential",
+    "list-for-order",
+    "announce",
+    "verify",
+    "commit",
+    "hold",
+    "lift-hold",
 ]
 
 #: What a person does about records, and what an operator does about members.
@@ -133,6 +142,7 @@ NEEDS: dict[str, dict[str, Capability]] = {
     "iti43": {"retrieve": "open"},
     "rad69": {"retrieve": "open"},
     "hl7": {"feed": "feed"},
+    "dimse": {"search": "find", "retrieve": "open", "store": "store"},
 }
 #: How the region's operator grants a capability that is for some data only.
 _SCOPED: dict[str, str] = {
@@ -165,6 +175,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "feed": frozenset({"publish", "delete", "feed"}),
         "xds": frozenset({"search", "publish", "delete"}),  # search: its own entries, by their ids
         "hl7": frozenset({"feed"}),
+        "fhir": frozenset({"list-for-order"}),  # of one patient, with the order's number (ADR 0060)
     },
     "gateway": {
         "dicomweb": frozenset({"search", "read", "retrieve"}),
@@ -335,13 +346,17 @@ def decide(principal: Principal, face: Face, action: Action) -> Decision:
 
 
 def not_granted(principal: Principal, capability: str, whose: str = "") -> str:
-    """Why a system or an app is refused, and the command by which the region's operator grants it.
+    """Why a system or an app is refused, and how it is granted.
+
+    By a command of the region's operator; to a device, known by its AE title, in its node's configuration.
 
     Args:
         principal: Who is refused.
         capability: What it would need.
         whose: The authority, repository or member whose data it is about, where that alone was not granted.
     """
+    if principal.evidence == "dimse":
+        return f"{capability!r} was not granted: dimse.callers, may of {principal.name}"
     option = _SCOPED.get(capability, f"--may {capability}")
     option = f"{option.split()[0]} {whose}" if whose else option
     named = principal.subject.removeprefix("system:")

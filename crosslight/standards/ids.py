@@ -23,6 +23,8 @@ NHS_NUMBER_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 CHI_OID = Oid("2.16.840.1.113883.2.1.3.2.4.16.53")  # Scotland's Community Health Index number
 CHI_SYSTEM = "https://fhir.nhs.scot/Id/chi-number"
 
+#: The digit of a UUID that holds its variant, for any digit: 0b10 and its two lower bits (RFC 9562 4.1).
+_VARIANT = {f"{n:x}": f"{0b1000 | n & 0b11:x}" for n in range(16)}
 _BLOCK = 64  # bytes of SHA-256's block
 _UID = re.compile(r"[0-9]++(?:\.[0-9]++)*+\Z")
 _STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*\Z")
@@ -83,6 +85,8 @@ _HL7_SEQUENCE = re.compile(r"\\([^\\]*)\\")
 
 def hl7_escape(text: str) -> str:
     """Escape the HL7 v2 delimiters (HL7 v2.5 2.7)."""
+    if _HL7_SPECIAL.search(text) is None:
+        return text
     return _HL7_SPECIAL.sub(lambda match: _HL7_ESCAPES[match.group(0)], text)
 
 
@@ -291,9 +295,15 @@ class IdFamily:
     __slots__ = ("_number", "_tail")
 
     def __init__(self, version: Version, tag: bytes) -> None:
-        self._number = DerivedId(0, version, tag).number()
-        digits = f"{self._number:032x}"
-        self._tail = f"{digits[2:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        if not (0 <= version.epoch < 1 << 8 and 0 <= version.n < 1 << 24 and len(tag) == 10):
+            raise ValueError("epoch is 8 bits, revision 24, tag 80")
+        tagged = tag.hex()
+        low = f"{0b10 << 62 | int(tagged[5:], 16) << 2:016x}"  # the variant, 60 bits of the tag, two zeroes
+        self._tail = (
+            f"{version.epoch:02x}{version.n >> 8:04x}-{version.n & 0xFF:02x}{tagged[:2]}-8{tagged[2:5]}"
+            f"-{low[:4]}-{low[4:]}"
+        )
+        self._number = int(self._tail.replace("-", ""), 16)
 
     def urn(self, kind: Kind) -> str:
         """The id as a URN, as in :meth:`DerivedId.urn`."""
@@ -310,10 +320,9 @@ def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str)
     UUID v8 of HMAC-SHA-256(region's key; member, patient record, study).
     """
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
-    number = int.from_bytes(hmac_sha256(region_key, text)[:16], "big")
-    # version and variant (RFC 9562 5.8)
-    digits = f"{number & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    digits = hmac_sha256(region_key, text)[:16].hex()
+    variant = _VARIANT[digits[16]]  # version and variant (RFC 9562 5.8)
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def hash8(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from crosslight.standards.dicom.web.matching import wildcard_matches
 from crosslight.standards.study import PersonName
@@ -15,6 +16,7 @@ _BASE = str.maketrans({
 })  # fmt: skip
 
 
+@lru_cache(maxsize=8192)  # a person's few names are compared again with each of their studies
 def search_key(text: str) -> str:
     """``text`` for comparing: casefolded, diacritics folded, only letters, digits and marks kept.
 

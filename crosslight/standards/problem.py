@@ -21,6 +21,7 @@
         Unauthenticated           who are you?
         Forbidden                 known, and not allowed
         NotAcceptable             none of the asked representations can be given
+        RangeNotSatisfiable       there are no such bytes
         Unsupported               a part of the standard that is not built here
         PeerRefused               another system refused what was passed on to it, with a status of its own
         BadGateway                another system's answer to us is none that can be used
@@ -74,6 +75,12 @@ def kind_in_words(error: BaseException | str) -> str:
     """
     name = (error if isinstance(error, str) else type(error).__name__).removesuffix("Error")
     return "" if not name or name in _PLAIN else " ".join(word.lower() for word in _WORDS.findall(name))
+
+
+def as_sentence(text: str) -> str:
+    """What a person wrote, to stand among sentences as a ``why``."""
+    text = text.strip()
+    return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
 def kind_as_sentence(error: BaseException) -> str:
@@ -256,6 +263,21 @@ class NotAcceptable(PeerError):
 
     http_status = 406
     fhir_code = "not-supported"
+
+
+class RangeNotSatisfiable(PeerError):
+    """There are no such bytes (RFC 9110 15.5.17).
+
+    Args:
+        total: Bytes that there are.
+    """
+
+    http_status = 416
+    fhir_code = "invalid"
+
+    def __init__(self, what: str, *, why: str = "", todo: str = "", where: str = "", total: int = 0) -> None:
+        super().__init__(what, why=why, todo=todo, where=where)
+        self.total = total
 
 
 class Unsupported(PeerError):

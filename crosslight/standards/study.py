@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import FrozenRecord, changed
 
 Detail = Literal["entry", "manifest", "full"]  # how much is known (D17)
 Progress = Literal["arriving", "complete"]  # is it still growing? FHIR registered | available (D14)
@@ -32,8 +34,7 @@ SECONDARY_MODALITIES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
+class Coded(FrozenRecord, frozen=True, array_like=True):
     """A code: value, scheme (designator, OID or URI as its source gave it) and meaning."""
 
     value: str
@@ -99,8 +100,7 @@ class Patient:
         return hash((self.local.value, self.local.authority, self.name.pn))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyTime:
+class StudyTime(FrozenRecord, frozen=True, kw_only=True, array_like=True):
     """When the study began: its text as received, its zone and where that came from (D22)."""
 
     date: str = ""  # DA as received
@@ -172,8 +172,7 @@ def _readings(local: datetime, zone: str) -> list[datetime]:
     return [known - offset for offset in offsets if offset is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesRecord:
+class SeriesRecord(FrozenRecord, frozen=True, kw_only=True, array_like=True):
     """One series: what the registry keeps of it (D5)."""
 
     series_uid: str
@@ -188,8 +187,7 @@ class SeriesRecord:
     digest: str = ""  # hex SHA-256 over the sorted instance UIDs and their data set digests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRecord:
+class StudyRecord(FrozenRecord, frozen=True, kw_only=True):
     """One study as one member holds it.
 
     ``description`` and the rest are text as received, any script, never trimmed inside. ``modalities`` is
@@ -224,7 +222,7 @@ class StudyRecord:
     def with_series(self, series: Iterable[SeriesRecord], *, detail: Detail) -> Self:
         """This record with its series and everything that follows from them."""
         ordered = tuple(sorted(series, key=series_order))
-        return replace(
+        return changed(
             self,
             series=ordered,
             n_series=len(ordered),
@@ -268,15 +266,14 @@ class InstanceRef:
     size_bytes: int = 0  # of that data set
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestFacts:
+class ManifestFacts(FrozenRecord, frozen=True, kw_only=True):
     """What a DocumentEntry says of a manifest's bytes; fixed at the revision (D14)."""
 
     document_uid: str  # SOP Instance UID of the manifest = XDSDocumentEntry.uniqueId
     sha1: str  # hex; XDSDocumentEntry.hash is SHA-1 (ITI TF-3 4.2.3.2.10)
     size_bytes: int
     creation_time: str  # DTM in UTC: YYYYMMDDhhmmss
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 # --- JSON: the form in which records travel and rest --------------------------------------------------------
@@ -284,20 +281,19 @@ class ManifestFacts:
 
 def record_to_json(record: StudyRecord) -> dict[str, Any]:
     """A plain dict of ``record`` without empty members; the inverse is :func:`record_from_json`."""
-    pruned: dict[str, Any] = _prune(asdict(record))
+    pruned: dict[str, Any] = _prune(record)
     return pruned
 
 
 def _prune(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, FrozenRecord | Identifier | Patient | PersonName):
+        members = {name: getattr(value, name) for name in _NAMES[type(value)]}
         return {
-            k: _prune(v)
-            for k, v in value.items()
-            if v not in ("", (), [], {}, None, 0, False) or k == "value"
+            name: _prune(member)
+            for name, member in members.items()
+            if name == "value" or member not in ("", (), 0, False)
         }
-    if isinstance(value, list | tuple):
-        return [_prune(v) for v in value]
-    return value
+    return [_prune(member) for member in value] if isinstance(value, tuple) else value
 
 
 def _time(data: dict[str, Any] | None) -> StudyTime:
@@ -364,5 +360,9 @@ def record_from_json(data: dict[str, Any]) -> StudyRecord:
     return StudyRecord(**known)
 
 
-_SERIES_FIELDS = frozenset(f.name for f in fields(SeriesRecord))
-_STUDY_FIELDS = frozenset(f.name for f in fields(StudyRecord))
+_NAMES: dict[type[Any], tuple[str, ...]] = {
+    **{kind: kind.__struct_fields__ for kind in (StudyRecord, SeriesRecord, StudyTime, Coded)},
+    **{kind: tuple(f.name for f in fields(kind)) for kind in (Patient, PersonName, Identifier)},
+}
+_SERIES_FIELDS = frozenset(SeriesRecord.__struct_fields__)
+_STUDY_FIELDS = frozenset(StudyRecord.__struct_fields__)

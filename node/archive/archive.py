@@ -9,15 +9,17 @@ in threads.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from crosslight.runtime.backup_files import Vault
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.runtime.db.schema import migrate
-from crosslight.runtime.files import Files, private_file, private_folder
+from crosslight.runtime.db.seam import NEAR_STEPS
+from crosslight.runtime.files import Files, private_file
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.file.verdict import Note
@@ -29,23 +31,29 @@ from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
-from node.archive import backup, search
+from node.archive import backup, fault_rows, search
 from node.archive import queries as reads
 from node.archive.backup import BackupReport
-from node.archive.backup_files import Vault
+from node.archive.care import Care
 from node.archive.config import ArchiveConfig
+from node.archive.elsewhere import ObjectsElsewhere
+from node.archive.faults import Faults
+from node.archive.holds import Holds
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
-from node.archive.layout import Layout
+from node.archive.layout import layout_in
 from node.archive.maintenance import Maintenance, Progress, Reconciled
 from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, VerifyReport
+from node.archive.mover import Mover
 from node.archive.quarantine import Quarantine
+from node.archive.retention import Retention
 from node.archive.staging import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, Storage, json_of
-from node.holdings import IngestResult, Local, Received, Staging, StoredObject
+from node.holdings import IngestResult, Local, Opened, Received, Staging, StoredObject, set_apart
 from node.marks import Mark
 
 log = get_logger("archive")
+T = TypeVar("T")
 
 SEARCH_STEPS = 4_000  # a search that takes more is a thread's: rows also cost what is made of them
 
@@ -73,23 +81,29 @@ class Archive:
         workers: Workers,
         config: ArchiveConfig,
     ) -> None:
-        self._db = db
-        self._files = files
-        self._clock = clock
-        self._workers = workers
-        self._config = config
-        self.layout = Layout(folder)
-        #: How records are made; the application sets it again once the region is known.
-        self.rules = config.rules()
+        self._db, self._files, self._clock = db, files, clock
+        self._workers, self._config = workers, config
+        self.layout = layout_in(folder)
+        self.rules = config.rules()  # the application sets it again once the region is known
         self._listeners: list[Callable[[str], None]] = []
         self._stage = StageFolder(self.layout.tmp, files, ids)
         self._store = ArchiveStore()
         self.quarantine = Quarantine(db, self.layout.quarantine, files, clock, ids, config)
-        storage = Storage(db=db, layout=self.layout, store=self._store, files=files, clock=clock)
-        self._ingestor = Ingestor(storage, self.quarantine, workers, config, self._tell)
-        self._maintenance = Maintenance(storage, self._ingestor, self._stage, config.bin_days, self._tell)
-        self._lock = threading.Lock()
-        self._purging = asyncio.Lock()
+        self._storage = Storage(db=db, layout=self.layout, store=self._store, files=files, clock=clock)
+        self._ingestor = Ingestor(self._storage, self.quarantine, workers, config, self._tell)
+        self._faults = Faults(self._storage, self._ingestor.pending, config.bin_days)
+        self.care = Care(self._storage, self._faults, workers, config.care)
+        pace, reserve = self.care.pace(config.move_mb_per_s), config.min_free_bytes
+        self.mover = Mover(self._storage, self._ingestor.pending, self._faults, workers, pace, reserve)
+        self.holds = Holds(db, self._store, clock, lambda: self.rules)
+        self._maintenance = Maintenance(
+            self._storage, self._ingestor, self._stage, self._faults, self.holds, config.bin_days, self._tell
+        )
+        self.retention = Retention(
+            self._storage, self._maintenance, self.holds, workers, self.catch_up, config.retention
+        )
+        self.elsewhere = ObjectsElsewhere(db, self._store, clock, self._tell)
+        self._lock, self._purging = threading.Lock(), asyncio.Lock()
         self._refused: tuple[list[tuple[str, bytes]], RecordRules | None, set[Identifier]] = ([], None, set())
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,9 +114,8 @@ class Archive:
         """
         await migrate(self._db, "node.archive", SCHEMA)
         await self._workers.run(self.layout.make, self._files)
-        swept = await self._workers.run(self._stage.open)
-        if swept:
-            log.info("unfinished objects swept", count=swept)
+        await self._workers.run(self._stage.open)
+        await self._workers.run(self._maintenance.adopt)
         clean = self.layout.clean.exists()
         self._files.remove(self.layout.clean)
         task = asyncio.create_task(self._settle(clean))
@@ -125,7 +138,9 @@ class Archive:
     async def close(self) -> None:
         """Finish background work; the database stays open, it is the node's."""
         await self.settled()
-        alone = await self._workers.run(self._stage.alone)
+        await self.retention.close()
+        await self._ingestor.journal.settled()
+        alone = self._ingestor.journal.idle and await self._workers.run(self._stage.alone)
         await self._workers.run(self._stage.close)
         if alone:
             private_file(self.layout.clean)
@@ -143,6 +158,7 @@ class Archive:
             StorageError: when the disk refuses.
         """
         self._ingestor.check_space()
+        self.care.traffic()
         staged = self._stage.new(self._config.max_object_bytes)
         if received is not None and received.transfer_syntax_uid:
             try:
@@ -164,10 +180,7 @@ class Archive:
         return await self._workers.run(self.ingest, staged, received)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the study's UID after each commit that changed it.
-
-        From any thread, so it must be quick.
-        """
+        """Call ``callback`` with the study's UID after commits that changed it; in any thread, so quick."""
         with self._lock:
             self._listeners.append(callback)
 
@@ -180,9 +193,21 @@ class Archive:
 
     # --- out ------------------------------------------------------------------------------------------------
 
+    async def catch_up(self) -> None:
+        """Wait for the rows of what was answered a moment ago; listeners were told of them then."""
+        await self._ingestor.journal.settled()
+
+    async def _read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        await self._ingestor.journal.settled()
+        return await self._db.read(name, fn)
+
+    async def _read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+        await self._ingestor.journal.settled()
+        return await self._db.read_near(name, fn, steps=steps)
+
     async def record(self, study_uid: str) -> StudyRecord | None:
         """The study as it is now; None when nothing of it is visible."""
-        instances = await self._db.read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
+        instances = await self._read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
         return record.build(study_uid, instances, self.rules)
 
     def patients(self, study_uid: str) -> tuple[Identifier, ...]:
@@ -190,16 +215,15 @@ class Archive:
 
         Blocking: for threads, for the audit.
         """
-        return self._identifiers(
-            study_uid,
-            self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result(),
-        )
+        waiting = self._ingestor.journal.study(study_uid)  # of its first object: no row is waited for
+        rows = self._db.read_here(lambda tx: reads.study_attributes_tx(tx, study_uid))
+        return self._identifiers(study_uid, rows or waiting)
 
     async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
         """As :meth:`patients`, from the event loop."""
         return self._identifiers(
             study_uid,
-            await self._db.read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)),
+            await self._read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)),
         )
 
     async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
@@ -212,18 +236,16 @@ class Archive:
             headers = reads.variants_of_tx(tx, self._store, study_uids)
             return {i for study_uid, attributes in headers for i in self._identifiers(study_uid, attributes)}
 
-        return await self._db.read("concerned", read)
+        return await self._read("concerned", read)
 
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects in quarantine are.
-
-        And whether there are some whose header could not be read, or too many.
-        """
+        """As :meth:`Holdings.refused`: of the quarantine; a source may have what is not known here, too."""
         rows = await self.quarantine.patients(limit + 1)
         if (rows, self.rules) != self._refused[:2]:  # asked at every heartbeat, and seldom another
             known = {i for uid, patient in rows if patient for i in self._identifiers(uid, json_of(patient))}
             self._refused = (rows, self.rules, known)
-        return self._refused[2], len(rows) > limit or any(not patient for _, patient in rows)
+        unread = len(rows) > limit or any(not patient for _, patient in rows)
+        return self._refused[2], unread or self.elsewhere.behind()
 
     def _identifiers(self, study_uid: str, study: Attributes) -> tuple[Identifier, ...]:
         patient = record.patient_of(study, self.rules, study_uid) if study else None
@@ -231,95 +253,89 @@ class Archive:
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
-        return await self._db.read_near(
+        return await self._read_near(
             "objects", lambda tx: reads.objects_tx(tx, study_uid, series_uid, sop_uid)
         )
 
-    async def open_object(self, stored: StoredObject) -> Local:
-        """Its file: object files are named by their digests."""
+    async def open_object(self, stored: StoredObject) -> Opened:
+        """Its file, named by its digest; or what the source gives that has it.
+
+        Raises:
+            StorageError: it is missing or damaged, and is set apart.
+        """
+        self.care.traffic()
+        self.retention.opened(stored.ref.study_uid)
+        if not stored.ref.sha256:
+            return await self.elsewhere.open(stored)
+        if stored.damaged:
+            raise set_apart()
         assert stored.size is not None  # noqa: S101 - of what lies here it is known
         return Local(self.layout.object_file(stored.ref.sha256), 0, stored.size)
 
+    async def damaged(self, sop_uids: Sequence[str]) -> set[str]:
+        """Those of these instances that are missing or damaged here."""
+        return await self._read("faulty", lambda tx: fault_rows.faulty_tx(tx, sop_uids))
+
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
-        return await self._db.read_near(
+        return await self._read_near(
             "was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid)
         )
 
-    async def metadata(
-        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
-    ) -> list[bytes]:
-        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`.
+    async def metadata(self, objects: Sequence[StoredObject], *, large: bool = True) -> list[bytes]:
+        """The DICOM JSON of each of these, as it was made at ingest, in their order.
 
         Without bulk data, and where ``large`` is false without sequences of very many items.
+
+        Raises:
+            NotFound: one of them is no longer held.
         """
-        return await self._db.read_near(
-            "metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid, large=large)
-        )
+        sop_uids = [stored.ref.sop_uid for stored in objects]
+        return await self._read_near("metadata", lambda tx: reads.metadata_tx(tx, sop_uids, large=large))
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
-        """The page of ``query``: full DICOM JSON rows of the level and those above.
-
-        ``query.select`` cuts them down.
-        """
-        return await self._db.read_near(
+        """The page of ``query``: full DICOM JSON rows of the level and those above."""
+        return await self._read_near(
             "search", lambda tx: search.search_tx(tx, level, query), steps=SEARCH_STEPS
         )
 
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
         """UIDs of visible studies in their order, after one of them: a census in pages."""
-        return await self._db.read("study_uids", lambda tx: reads.study_uids_tx(tx, after, limit))
+        return await self._read("study_uids", lambda tx: reads.study_uids_tx(tx, after, limit))
 
     async def marks(self, after_serial: int = 0, limit: int = 1000) -> list[Mark]:
         """Change marks that moved after ``after_serial``, in the order of their latest change (D14)."""
-        return await self._db.read("marks", lambda tx: self._store.marks.moved_tx(tx, after_serial, limit))
+        return await self._read("marks", lambda tx: self._store.marks.moved_tx(tx, after_serial, limit))
 
     async def mark(self, study_uid: str) -> Mark | None:
         """The change mark of one study; None when it was never here."""
-        return await self._db.read("mark", lambda tx: self._store.marks.of_tx(tx, study_uid))
+        return await self._read("mark", lambda tx: self._store.marks.of_tx(tx, study_uid))
 
     async def touch(self, study_uids: Sequence[str]) -> None:
         """Mark studies as changed although no object came: what is made of them is made anew (D14)."""
         now = self._clock.now().timestamp()
-
-        def write(tx: Tx) -> None:
-            for study_uid in study_uids:
-                self._store.marks.touch_tx(tx, study_uid, now)
-
-        await self._db.write("touch", write)
+        await self._db.write("touch", lambda tx: self._store.marks.touch_all_tx(tx, study_uids, now))
         for study_uid in study_uids:
             self._tell(study_uid)
 
     async def status(self) -> ArchiveStatus:
         """Counts and space."""
-        row = await self._db.read("counts", reads.counts_tx)
+        counts = await self._read("counts", reads.counts_tx)
         free = self._files.free_bytes(self.layout.root)
-        return ArchiveStatus(
-            studies=row[0],
-            series=row[1],
-            instances=row[2],
-            hidden=row[3],
-            notes=row[4],
-            binned=row[5],
-            quarantined=row[6],
-            quarantined_bytes=row[7],
-            object_bytes=row[8],
-            free_bytes=free,
-            accepting=free >= self._config.min_free_bytes,
-        )
+        return ArchiveStatus(**counts, free_bytes=free, accepting=free >= self._config.min_free_bytes)
 
     async def note_counts(self) -> list[tuple[Note, int]]:
-        """What the reader tolerated (``verdict.MEANINGS``), and in how many studies each."""
-        return await self._db.read("note_counts", reads.note_counts_tx)
+        """What the reader tolerated, and in how many studies each."""
+        return await self._read("note_counts", reads.note_counts_tx)
 
     async def noted(self, after: str = "", limit: int = 1000) -> list[tuple[str, tuple[Note, ...]]]:
         """The next studies, after one of them, in which the reader tolerated something, and what."""
-        return await self._db.read("noted", lambda tx: reads.noted_tx(tx, after, limit))
+        return await self._read("noted", lambda tx: reads.noted_tx(tx, after, limit))
 
     # --- care -----------------------------------------------------------------------------------------------
 
     async def delete(self, study_uid: str, reason: str) -> int:
-        """Put a study into the bin for ``bin_days``; how many instances went. Raises NotFound."""
+        """Put a study into the bin for ``bin_days``; how many went. Raises NotFound, Conflict (held)."""
         return await self._workers.run(self._maintenance.delete, study_uid, reason)
 
     async def restore(self, study_uid: str) -> int:
@@ -337,6 +353,7 @@ class Archive:
 
     async def tidy(self) -> None:
         """Purge the bin and bound the quarantine; the application calls it daily."""
+        await self.retention.note_opened()
         await self.purge()
         await self._workers.run(self.quarantine.sweep)
 
@@ -344,8 +361,12 @@ class Archive:
         """Take in or remove object files that no row names."""
         return await self._workers.run(self._maintenance.reconcile)
 
+    async def faults(self, limit: int) -> list[tuple[Fault, float]]:
+        """What is missing or damaged, the newest first, and when that was found."""
+        return await self._db.read("faults", lambda tx: fault_rows.faults_tx(tx, limit))
+
     async def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Re-hash every object; ``progress(done, total)`` is called in a thread."""
+        """Re-hash every object, set apart what is not whole; ``progress(done, n)`` is told in a thread."""
         return await self._workers.run(self._maintenance.verify, progress)
 
     async def import_paths(
@@ -363,28 +384,17 @@ class Archive:
 
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
-        vault = vault or Vault(self._files)
-        private_folder(target)
-        self._files.remove(target / backup.FACTS)
-        # Encrypted, the copy is made here first: nothing lies in the target in the clear.
-        copy = self.layout.tmp / f"backup.{os.getpid()}" if vault.sealed else target / backup.DATABASE
-        try:
-            async with self._purging:
-                await self._db.backup_to(copy)
-                if vault.sealed:
-                    await self._workers.run(vault.put, copy, target / backup.DATABASE)
-                report = await self._workers.run(
-                    backup.copy_objects, self.layout, Layout(target / "archive"), copy, vault, progress
-                )
-        finally:
-            if vault.sealed:
-                self._files.remove(copy)
-        backup.write_facts(target, report, vault, self._clock, self._files)
-        return report
+        async with self._purging:
+            await self._ingestor.journal.settled()
+            return await backup.write(
+                self._storage, self._workers, target, vault or Vault(self._files), progress
+            )
 
     async def repair(self, faults: tuple[Fault, ...], source: Path, vault: Vault) -> tuple[Fault, ...]:
         """Put objects of the backup ``source`` in the place of missing or damaged ones.
 
         Answers those for which it has none.
         """
-        return await self._workers.run(backup.repair, faults, source, self.layout.root, vault)
+        left = await self._workers.run(backup.repair, faults, source, self.layout.root, vault)
+        await self._workers.run(self._faults.look_again, apart=False)
+        return left

@@ -12,6 +12,7 @@ loses nothing.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from pathlib import Path
 
 import orjson
 
+from crosslight.runtime.backup_files import SEALED, Damaged, Digest, Vault
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.files import Files, private_folder
+from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from node.archive.backup_files import SEALED, Damaged, Digest, Vault
-from node.archive.layout import Layout
-from node.archive.maintenance import digest_of
+from node.archive.digest import digest_of
+from node.archive.layout import Layout, layout_in
 from node.archive.model import Fault
+from node.archive.store import Storage
 
 DATABASE, FACTS = "node.sqlite", "backup.json"
 Progress = Callable[[int, int], None]  # done, of how many
@@ -55,8 +58,8 @@ def _named(database: Path) -> Iterator[Fault]:
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
         sql = (
-            "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance GROUP"
-            " BY sha256"
+            "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance WHERE"
+            " sha256 <> x'' GROUP BY sha256"
         )
         for row in connection.execute(sql):
             yield Fault("missing", *row)
@@ -67,9 +70,34 @@ def _named(database: Path) -> Iterator[Fault]:
 def _count(database: Path) -> int:
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        return int(connection.execute("SELECT COUNT(DISTINCT sha256) FROM instance").fetchone()[0])
+        return int(
+            connection.execute("SELECT COUNT(DISTINCT sha256) FROM instance WHERE sha256 <> x''").fetchone()[
+                0
+            ]
+        )
     finally:
         connection.close()
+
+
+async def write(
+    storage: Storage, workers: Workers, target: Path, vault: Vault, progress: Progress | None = None
+) -> BackupReport:
+    """Copy a node's database, and all objects that it names, into ``target``."""
+    files, layout = storage.files, storage.layout
+    private_folder(target)
+    files.remove(target / FACTS)
+    # Encrypted, the copy is made here first: nothing lies in the target in the clear.
+    copy = layout.tmp / f"backup.{os.getpid()}" if vault.sealed else target / DATABASE
+    try:
+        await storage.db.backup_to(copy)
+        if vault.sealed:
+            await workers.run(vault.put, copy, target / DATABASE)
+        report = await workers.run(copy_objects, layout, Layout(target / "archive"), copy, vault, progress)
+    finally:
+        if vault.sealed:
+            files.remove(copy)
+    write_facts(target, report, vault, storage.clock, files)
+    return report
 
 
 def copy_objects(
@@ -84,7 +112,7 @@ def _put(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
     if vault.name(kept_file).exists():
         return False
     vault.put(
-        source.object(entry.sha256),
+        source.held(entry.sha256),
         kept_file,
         tmp=target.tmp,
         expected=Digest(entry.sha256, entry.offset, entry.size),
@@ -180,7 +208,7 @@ def restore(
     is_sealed(source)
     if database.exists():
         raise Conflict(f"There is a database already: {database}.", todo="Move it away first.")
-    layout = Layout(folder)
+    layout = layout_in(folder)
     layout.make(vault.files)
     vault.files.remove(layout.clean)
     private_folder(database.parent)

@@ -4,11 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crosslight.runtime.config import setting
+from crosslight.runtime.config import section, setting
 from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import MembershipFacts
 from crosslight.standards.region import Region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CareConfig:
+    """[archive.care]: every object is read again, slowly, and compared with its digest."""
+
+    period_days: float = setting(
+        90.0,
+        "Days from the beginning of one reading of all objects to the beginning of the next; 0: none is read"
+        " by itself.",
+        low=0,
+    )
+    mb_per_s: float = setting(
+        10.0,
+        "Most that is read for this, in megabytes a second; an eighth of it while objects come in or are"
+        " opened.",
+        low=0.01,
+        high=10_000,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRule:
+    """[[archive.retention]]: how long studies are kept, at least."""
+
+    name: str = setting(help="What it is called in reports and in the audit.", example="adults")
+    modalities: tuple[str, ...] = setting(
+        (),
+        "Studies with one of these (0008,0060), whatever else is in them. Empty: all studies.",
+        example=["CT", "MR"],
+    )
+    counted_from: str = setting(
+        "study",
+        "What the years count from: the study's date (study), the receipt of its last object (stored), or the"
+        " last time it was opened or received (opened).",
+        choices=("study", "stored", "opened"),
+    )
+    keep_years: int = setting(help="Years for which it is kept.", low=1, high=200, example=8)
+    until_age_years: int = setting(
+        0, "Kept until the patient is so old, too: 25 for children's images. 0: no matter.", low=0, high=150
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +124,31 @@ class ArchiveConfig:
         "",
         "IANA time zone of objects that do not say theirs (0008,0201). Empty: the region's.",
         example="Europe/London",
+    )
+    move_mb_per_s: float = setting(
+        40.0,
+        "Most that is copied for a move to another disk, in megabytes a second; an eighth of it while objects"
+        " come in or are opened.",
+        low=0.01,
+        high=10_000,
+    )
+    retention_daily: bool = setting(
+        False,
+        "Put what the rules let go into the bin, once a day. Otherwise only"
+        " `crosslight-node retention --apply` does.",
+    )
+    retention_most: int = setting(
+        200,
+        "Most studies that one day's run deletes: a wrong rule or clock is seen before much is gone.",
+        low=1,
+    )
+    retention: tuple[RetentionRule, ...] = setting(
+        (),
+        "Each rule by which studies may go, as a table [[archive.retention]]. Without one nothing is ever"
+        " deleted by itself; of several that name a study the longest counts.",
+    )
+    care: CareConfig = section(
+        CareConfig, "Every object is read again, slowly, and compared with its digest."
     )
 
     def limits(self) -> Limits:

@@ -1,33 +1,37 @@
-"""The one way in (docs/architecture.md): gate, hash, fsync, rename, commit.
+"""The one way in (docs/architecture.md): read, name, fsync; only then is success answered.
 
-Only then is success answered.
+Rows follow in groups (:mod:`node.archive.journal`), but for what changes more than its own: notes, what was
+here before, and where the file system keeps no note of where a file came from. What is a duplicate or a
+conflict is decided before the answer.
 
-Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers. Untrusted
-bytes meet only our own bounded walk here (gate.py); what our reader cannot make sense of is read by pydicom
-in a bounded child (D27).
+Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import zstandard
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.file import gate
 from crosslight.standards.dicom.file.header import Header
-from crosslight.standards.dicom.file.verdict import notes_to_bits
-from crosslight.standards.problem import CrosslightError, OutOfSpace
+from crosslight.standards.problem import OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig
+from node.archive.journal import Journal, Journalled, Pending
 from node.archive.quarantine import Quarantine
+from node.archive.reading import ObjectReader
 from node.archive.staging import Staged
-from node.archive.store import Facts, Ingested, Storage, attribute_blobs, patient_attributes
+from node.archive.store import (
+    Arrived,
+    Facts,
+    Ingested,
+    Outcome,
+    Storage,
+    is_plain_content,
+    patient_attributes,
+)
 from node.holdings import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, IngestResult, Received
 
 log = get_logger("archive")
@@ -35,36 +39,6 @@ log = get_logger("archive")
 CONFLICT = 0xC111  # of the Cxxx range, which is ours to divide: another object is kept under this UID
 #: Reason of a refusal -> C-STORE status, where it is not Cannot Understand.
 STATUS: dict[str, int] = {"sop-class": MISMATCH, "meta-mismatch": MISMATCH, "conflict": CONFLICT}
-_FALLBACK_BYTES = 64 << 20
-
-
-class Pending:
-    """Digests between naming and commit in this process: one at a time each.
-
-    Care must not touch their files.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._freed = threading.Condition(self.lock)
-        self._held: set[bytes] = set()
-
-    def add(self, sha256: bytes) -> None:
-        """Before the file gets its name; waits for an equal object that is on its way."""
-        with self._freed:
-            while sha256 in self._held:
-                self._freed.wait()
-            self._held.add(sha256)
-
-    def remove(self, sha256: bytes) -> None:
-        """After the commit."""
-        with self._freed:
-            self._held.discard(sha256)
-            self._freed.notify_all()
-
-    def holds(self, sha256: bytes) -> bool:
-        """Whether it is on its way; call with ``lock`` held."""
-        return sha256 in self._held
 
 
 class Ingestor:
@@ -79,14 +53,13 @@ class Ingestor:
         changed: Callable[[str], None],
     ) -> None:
         self._db, self._layout, self._store = storage.db, storage.layout, storage.store
-        self._files, self._clock = storage.files, storage.clock
+        self._files = storage.files
         self._quarantine = quarantine
-        self._workers = workers
         self._config = config
         self._changed = changed
-        self._limits = config.limits()
-        self._local = threading.local()
+        self._reader = ObjectReader(storage.files, storage.clock, workers, config.limits())
         self.pending = Pending()
+        self.journal = Journal(storage, self.pending, self._committed)
 
     def check_space(self) -> None:
         """Refuse while less than the reserve is free.
@@ -111,8 +84,9 @@ class Ingestor:
         """
         try:
             self.check_space()
+            self.journal.check()
             staged.begin_writing()  # the disk works while we read
-            object_header, facts = self._read(staged, received)
+            arrived = self._reader.read(staged, received)
         except gate.Refused as refusal:
             return self._refuse(staged, received, refusal)
         except OutOfSpace as error:
@@ -122,7 +96,7 @@ class Ingestor:
             staged.discard()
             raise
         try:
-            return self._keep(staged, received, object_header, facts)
+            return self._keep(staged, received, arrived)
         except OutOfSpace as error:
             return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
         finally:
@@ -137,108 +111,62 @@ class Ingestor:
         status = STATUS.get(refusal.reason, CANNOT_UNDERSTAND)
         return IngestResult(state="refused", status=status, reason=str(refusal), quarantine_id=name)
 
-    # --- reading --------------------------------------------------------------------------------------------
-
-    def _read(self, staged: Staged, received: Received) -> tuple[Header, Facts]:
-        if not staged.size:
-            raise gate.Refused("not-dicom", "This is an empty file.")
-        content = staged.content()
-        if content is not None:
-            return self._parse(content, staged, received)
-        with (
-            self._files.open(staged.path) as handle,
-            mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        ):
-            return self._parse(mapped, staged, received)
-
-    def _parse(self, data: gate.Buffer, staged: Staged, received: Received) -> tuple[Header, Facts]:
-        parsed = gate.examine(data, limits=self._limits)
-        _check_announced(parsed, received)
-        try:
-            object_header = header.read(parsed)
-        except Exception:
-            log.exception("header fallback")
-            object_header = self._fallback(data, parsed)
-        offset, length = gate.pixel_span(parsed)
-        hashed = staged.dataset_offset == parsed.dataset_offset and parsed.dataset_end == len(data)
-        sha256 = staged.dataset_sha256() if hashed else None
-        if sha256 is None:
-            with memoryview(data) as whole, whole[parsed.dataset_offset : parsed.dataset_end] as dataset:
-                sha256 = hashlib.sha256(dataset).digest()
-        size = parsed.dataset_end - parsed.dataset_offset
-        notes = object_header.notes | (
-            {"no-meta"} if received.road == "import" and received.transfer_syntax_uid else set()
-        )
-        study_json, series_json = attribute_blobs(object_header)
-        facts = Facts(
-            sha256=sha256,
-            size_bytes=size,
-            dataset_offset=parsed.dataset_offset,
-            pixel_offset=offset,
-            pixel_length=length,
-            tiff_preamble=parsed.tiff_preamble,
-            received=received,
-            received_unix=self._clock.now().timestamp(),
-            metadata_zstd=self._compress(object_header.metadata),
-            study_json=study_json,
-            series_json=series_json,
-            large_zstd=self._compress(object_header.large) if object_header.large else b"",
-            notes=notes_to_bits(notes),
-        )
-        return object_header, facts
-
-    def _fallback(self, data: gate.Buffer, parsed: gate.Parsed) -> Header:
-        if len(data) > _FALLBACK_BYTES:
-            raise gate.Refused("unreadable", "The object cannot be read.")
-        try:
-            attributes, syntax = self._workers.run_bounded_sync(header.read_with_pydicom, bytes(data[:]))
-            object_header = header.from_attributes(attributes, syntax, parsed.notes)
-        except CrosslightError as error:
-            raise gate.Refused("unreadable", error.what, why=error.why) from None
-        except Exception:  # noqa: BLE001 - pydicom has no base of its own for errors
-            raise gate.Refused("unreadable", "The object cannot be read.") from None
-        walked = (parsed.text(0x00080018), parsed.text(0x0020000D))
-        if (object_header.sop_uid, object_header.study_uid) != walked:
-            raise gate.Refused("unreadable", "The object reads differently to different readers.")
-        return object_header
-
-    def _compress(self, data: bytes) -> bytes:
-        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "zstd", None)
-        if compressor is None:
-            compressor = self._local.zstd = zstandard.ZstdCompressor(level=3)
-        return compressor.compress(data)
-
     # --- keeping --------------------------------------------------------------------------------------------
 
-    def _keep(self, staged: Staged, received: Received, object_header: Header, facts: Facts) -> IngestResult:
-        final = self._layout.object(facts.sha256)
-        self.pending.add(facts.sha256)
+    def _keep(self, staged: Staged, received: Received, arrived: Arrived) -> IngestResult:
+        header, facts = arrived
+        if received.study_uid not in ("", header.study_uid):
+            return IngestResult(state="refused", status=MISMATCH, reason="The instance is of another study.")
+        entry = Journalled(arrived, staged.path)
+        self.pending.add(*entry.keys, hurry=self.journal.hurry)
+        follows = False
         try:
-            named = self._give_name(staged, final, facts.sha256)
+            known = self._db.read_here(lambda tx: self._store.known_tx(tx, header, facts.sha256))
+            if known == "conflict":
+                return self._conflict(staged, received, arrived)
+            if known == "duplicate":
+                return _result("duplicate", header, facts)
+            noted = staged.note(received, facts.received_unix)
+            named = self._give_name(staged, facts.sha256)
+            follows = noted and named and known == "new" and is_plain_content(arrived)
+            if follows:
+                staged.leave()
+                self.journal.add(entry)
+                return _result("stored", header, facts)
             outcome = self._db.submit_write(
-                "ingest", lambda tx: self._store.ingest_tx(tx, object_header, facts)
+                "ingest", lambda tx: self._store.ingest_tx(tx, header, facts)
             ).result()
             if outcome.outcome == "conflict":
-                return self._conflict(final if named else staged, received, object_header, facts)
+                final = self._layout.object(facts.sha256)
+                return self._conflict(final if named else staged, received, arrived)
         finally:
-            self.pending.remove(facts.sha256)
+            if not follows:
+                self.pending.remove(*entry.keys)
+        if outcome.outcome == "restored":
+            for apart in self._layout.all_apart(facts.sha256):  # it is whole again
+                self._files.remove(apart)
         for study_uid in outcome.changed:
             self._changed(study_uid)
-        return _result(outcome, object_header, facts)
+        return _result(outcome.outcome, header, facts)
 
-    def _give_name(self, staged: Staged, final: Path, sha256: bytes) -> bool:
-        """Make the file durable under its object's name; False when a file that is known already has it."""
-        if (
-            final.exists()
-            and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result()
-        ):
+    def _committed(self, group: Sequence[Journalled], outcomes: Sequence[Ingested]) -> None:
+        """The rows of objects that were answered are there."""
+        for entry, outcome in zip(group, outcomes, strict=True):
+            if outcome.outcome == "conflict":  # another process was first: reconciling puts it aside
+                log.error("an object lost its place", sop=entry.arrived[0].sop_uid)
+        for study_uid in dict.fromkeys(uid for outcome in outcomes for uid in outcome.changed):
+            self._changed(study_uid)
+
+    def _give_name(self, staged: Staged, sha256: bytes) -> bool:
+        """Make the file durable under its object's name; False when a whole file that is known has it."""
+        final = self._layout.object(sha256)
+        if final.exists() and self._db.read_here(lambda tx: self._store.knows_whole_tx(tx, sha256)):
             return False
         staged.place(final)
         return True
 
-    def _conflict(
-        self, source: Staged | Path, received: Received, object_header: Header, facts: Facts
-    ) -> IngestResult:
+    def _conflict(self, source: Staged | Path, received: Received, arrived: Arrived) -> IngestResult:
+        header, facts = arrived
         what = "Another object is kept under this SOP Instance UID; the first one stays."
         if isinstance(source, Path) and not source.exists():  # an equal one, at the same time, has moved it
             return IngestResult(state="conflict", status=CONFLICT, reason=what)
@@ -247,37 +175,23 @@ class Ingestor:
             received,
             "conflict",
             what,
-            sop_uid=object_header.sop_uid,
-            study_uid=object_header.study_uid,
+            sop_uid=header.sop_uid,
+            study_uid=header.study_uid,
             patient=patient_attributes(facts.study_json),
         )
         return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
 
 
-def _result(outcome: Ingested, object_header: Header, facts: Facts) -> IngestResult:
+def _result(outcome: Outcome, header: Header, facts: Facts) -> IngestResult:
     ref = InstanceRef(
-        study_uid=object_header.study_uid,
-        series_uid=object_header.series_uid,
-        sop_uid=object_header.sop_uid,
-        sop_class_uid=object_header.sop_class_uid,
-        transfer_syntax_uid=object_header.transfer_syntax_uid,
-        number=object_header.number,
-        frames=object_header.frames,
+        study_uid=header.study_uid,
+        series_uid=header.series_uid,
+        sop_uid=header.sop_uid,
+        sop_class_uid=header.sop_class_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        number=header.number,
+        frames=header.frames,
         sha256=facts.sha256.hex(),
         size_bytes=facts.size_bytes,
     )
-    return IngestResult(
-        state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref
-    )
-
-
-def _check_announced(parsed: gate.Parsed, received: Received) -> None:
-    """The data set must be what C-STORE said it is (PS3.4 B.2.3: Data Set does not match SOP Class)."""
-    if received.sop_class_uid and received.sop_class_uid != parsed.text(0x00080016):
-        raise gate.Refused(
-            "sop-class", "The data set is of another SOP Class than was announced.", why="PS3.4 B.2.3."
-        )
-    if received.sop_instance_uid and received.sop_instance_uid != parsed.text(0x00080018):
-        raise gate.Refused(
-            "meta-mismatch", "The data set is another instance than was announced.", why="PS3.4 B.2.3."
-        )
+    return IngestResult(state="duplicate" if outcome == "duplicate" else "stored", status=SUCCESS, ref=ref)

@@ -7,26 +7,30 @@ An object's file belongs to its digest: it stays as long as any row, live or in 
 
 from __future__ import annotations
 
-import hashlib
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from crosslight.runtime.db import Tx
+from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.file import gate
 from crosslight.standards.problem import NotFound
+from node.archive import variants
+from node.archive.digest import digest_of
+from node.archive.faults import Faults
+from node.archive.holds import Holds
 from node.archive.ingest import Ingestor
 from node.archive.model import BinEntry, Fault, VerifyReport
 from node.archive.queries import live_tx
-from node.archive.staging import StageFolder
+from node.archive.staging import StageFolder, received_of
 from node.archive.store import Storage
 from node.holdings import Received
 
 log = get_logger("archive")
-_CHUNK = 1 << 20
 Progress = Callable[[int, int], None]  # done, of how many
 
 
@@ -46,6 +50,8 @@ class Maintenance:
         storage: Storage,
         ingestor: Ingestor,
         stage: StageFolder,
+        faults: Faults,
+        holds: Holds,
         bin_days: float,
         changed: Callable[[str], None],
     ) -> None:
@@ -55,17 +61,25 @@ class Maintenance:
         self._clock, self._files = storage.clock, storage.files
         self._ingestor = ingestor
         self._stage = stage
+        self._faults, self._holds = faults, holds
         self._bin_days = bin_days
         self._changed = changed
 
     # --- the bin --------------------------------------------------------------------------------------------
 
-    def delete(self, study_uid: str, reason: str) -> int:
+    def delete(self, study_uid: str, reason: str, check: Callable[[Tx], None] | None = None) -> int:
         """Put a study into the bin; how many instances went.
+
+        Args:
+            study_uid: Which.
+            reason: Kept with it.
+            check: Raises in the transaction where it may not go after all.
 
         Raises:
             NotFound: when nothing of it is here.
+            Conflict: it is under a legal hold.
         """
+        self._ingestor.journal.settle()
         now = self._clock.now().timestamp()
 
         def work(tx: Tx) -> int:
@@ -74,6 +88,9 @@ class Maintenance:
             )
             if held_rows is None or not held_rows[0]:
                 raise NotFound("This study is not held here.", where="StudyInstanceUID")
+            self._holds.refuse_tx(tx, study_uid)
+            if check is not None:
+                check(tx)
             row = tx.row(
                 "INSERT INTO bin (study_uid, reason, deleted_unix) VALUES (?,?,?) RETURNING id",
                 (study_uid, reason[:500], now),
@@ -101,6 +118,7 @@ class Maintenance:
         Raises:
             NotFound: when it is not in the bin.
         """
+        self._ingestor.journal.settle()
         now = self._clock.now().timestamp()
 
         def work(tx: Tx) -> int:
@@ -138,7 +156,7 @@ class Maintenance:
         ]
 
     def purge(self) -> int:
-        """Remove for good what has been in the bin for ``bin_days``; how many instances went.
+        """Remove for good what has been in the bin for ``bin_days`` and is not held; how many instances went.
 
         Files go first, then rows: a crash between leaves rows in the bin, which the next purge removes.
         """
@@ -149,12 +167,29 @@ class Maintenance:
         gone = sum(self._purge_entry(row[0]) for row in due.result())
         if gone:
             log.info("bin purged", instances=gone)
+            self._forget_attributes()
         return gone
+
+    def _forget_attributes(self) -> None:
+        """Remove attribute sets, with the patient's name in them, that no instance has any more.
+
+        They are looked for beside all writers, for that takes a while. What is found is set aside first, so
+        that no object that comes meanwhile takes it up, and looked for again.
+        """
+        if not (aside := self._db.submit_read("variants_unused", variants.unused_tx).result()):
+            return
+        self._db.submit_write("variants_aside", partial(variants.set_aside_tx, aside)).result()
+        unused = aside & self._db.submit_read("variants_unused", variants.unused_tx).result()
+        self._db.submit_write(
+            "variants_forgotten", partial(variants.forget_tx, unused, aside - unused)
+        ).result()
 
     def _purge_entry(self, entry: int) -> int:
         sql = "SELECT id, sha256 FROM instance WHERE visible = 0 AND binned = ? LIMIT 500"
         gone = 0
         while page := self._db.submit_read("purge_page", lambda tx: tx.rows(sql, (entry,))).result():
+            if not self._db.submit_write("purge_claim", lambda tx: self._claim_tx(tx, entry)).result():
+                return gone
             for number, sha256 in page:
                 self._purge_one(number, sha256)
             gone += len(page)
@@ -163,6 +198,13 @@ class Maintenance:
         ).result()
         return gone
 
+    def _claim_tx(self, tx: Tx, entry: int) -> bool:
+        """Whether the next objects of an entry may go: a hold that is placed from now on is told of them."""
+        row = tx.row("SELECT study_uid FROM bin WHERE id = ?", (entry,))
+        free = row is not None and not self._holds.of_tx(tx, row[0])
+        tx.execute("UPDATE bin SET purging = ? WHERE id = ?", (int(free), entry))
+        return free
+
     def _purge_one(self, number: int, sha256: bytes) -> None:
         others = "SELECT 1 FROM instance WHERE sha256 = ? AND id <> ? LIMIT 1"
         pending = self._ingestor.pending
@@ -170,20 +212,36 @@ class Maintenance:
             shared = self._db.submit_read(
                 "purge_shared", lambda tx: tx.row(others, (sha256, number))
             ).result()
-            if shared is None and not pending.holds(sha256):
-                self._files.remove(self._layout.object(sha256))
-
-        def forget(tx: Tx) -> None:
-            tx.execute("DELETE FROM instance WHERE id = ? AND binned > 0", (number,))
-            for table in ("metadata", "large_metadata"):
-                tx.execute(
-                    f"DELETE FROM {table} WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE id = ?)",
-                    (number, number),
-                )
-
-        self._db.submit_write("purge_rows", forget).result()
+            if sha256 and shared is None and not pending.holds(sha256):  # none: it lies elsewhere
+                for path in self._layout.copies(sha256):
+                    self._files.remove(path)
+        self._db.submit_write("purge_rows", lambda tx: self._store.purge_tx(tx, number)).result()
 
     # --- files and rows -------------------------------------------------------------------------------------
+
+    def adopt(self) -> int:
+        """After a crash: rows for what was acknowledged and has none yet; how many objects.
+
+        These are objects that still have their name in the stage of a process that ended. What else it left
+        is thrown away.
+        """
+        adopted = 0
+        for path in self._stage.left():
+            received = received_of(self._files.noted(path))
+            if received is not None and self._is_object(path):
+                adopted += self._ingestor.ingest(self._stage.link(path), received).state == "stored"
+        self._ingestor.journal.settle()
+        if swept := self._stage.sweep():
+            log.info("unfinished objects swept", count=swept, n=adopted)
+        return adopted
+
+    def _is_object(self, path: Path) -> bool:
+        """Whether a staged file, whole, has the name of its digest too."""
+        for sha256 in _digests_of(self._files, path):
+            final = self._layout.object(sha256)
+            if final.exists() and final.samefile(path):
+                return True
+        return False
 
     def reconcile(self) -> Reconciled:
         """Find object files that no row names: whole ones are taken in, broken ones removed.
@@ -194,6 +252,7 @@ class Maintenance:
         adopted = removed = 0
         if not self._stage.alone():
             return Reconciled(0, 0)
+        self._ingestor.journal.settle()
         for prefix in self._layout.prefixes():
             known = self._known_below(prefix)
             for sha256, path in self._layout.below(prefix):
@@ -201,6 +260,7 @@ class Maintenance:
                     taken = self._orphan(sha256, path)
                     adopted += taken is True
                     removed += taken is False
+        self._ingestor.journal.settle()
         if adopted or removed:
             log.warning("reconciled", count=adopted + removed, n=adopted)
         return Reconciled(adopted, removed)
@@ -221,39 +281,25 @@ class Maintenance:
         with pending.lock:
             if pending.holds(sha256) or self._knows(sha256) or not path.exists():
                 return None
-            if not self._whole(sha256, path):
+            if sha256 not in _digests_of(self._files, path):
                 self._files.remove(path)
                 return False
             staged = self._stage.link(path)
-        state = self._ingestor.ingest(staged, Received(road="import", peer="reconciled")).state
+        received = received_of(self._files.noted(path)) or Received(road="import", peer="reconciled")
+        state = self._ingestor.ingest(staged, received).state
         if state == "refused":  # its link is in quarantine now
             self._files.remove(path)
         return True if state in ("stored", "duplicate") else None if state == "full" else False
 
-    def _whole(self, sha256: bytes, path: Path) -> bool:
-        with self._files.open(path) as handle:
-            head = handle.read(1 << 16)
-        try:
-            _, offset = gate.read_meta(head)
-        except gate.Refused:
-            return False
-        return sha256 in (digest_of(path, offset), _digest_without_tail(path))
-
     def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Read and hash every object there is."""
+        """Read and hash every object there is; what is not whole is set apart."""
+        self._ingestor.journal.settle()
+        self._faults.look_again(apart=True)
         rows = self._db.submit_read("verify_rows", lambda tx: list(live_tx(tx))).result()
         faults: list[Fault] = []
-        for done, (study_uid, sop_uid, sha256, offset, size) in enumerate(rows, 1):
-            path = self._layout.object(sha256)
-            damaged = Fault("damaged", study_uid, sop_uid, sha256, offset, size, path)
-            try:
-                if digest_of(path, offset, size) != sha256:
-                    faults.append(damaged)
-            except FileNotFoundError:
-                if self._knows(sha256):
-                    faults.append(damaged.found("missing", path))
-            except OSError:
-                faults.append(damaged)
+        for done, row in enumerate(rows, 1):
+            if (fault := self._faults.look(Fault("damaged", *row))) is not None:
+                faults.append(fault)
             if progress is not None:
                 progress(done, len(rows))
         reconciled = self.reconcile()
@@ -262,16 +308,16 @@ class Maintenance:
         )
 
 
-def digest_of(path: Path, offset: int, size: int | None = None) -> bytes:
-    """SHA-256 of ``size`` bytes of a file from ``offset`` on; to its end when ``size`` is None."""
-    digest = hashlib.sha256()
-    left = path.stat().st_size if size is None else size
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        while chunk := handle.read(min(_CHUNK, left)):
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.digest()
+def _digests_of(files: Files, path: Path) -> Iterator[bytes]:
+    """Digests of the data set of a file, if that is whole: to its end, and without padding after it."""
+    with files.open(path) as handle:
+        head = handle.read(1 << 16)
+    try:
+        _, offset = gate.read_meta(head)
+    except gate.Refused:
+        return
+    yield digest_of(path, offset)
+    yield _digest_without_tail(path)
 
 
 def _digest_without_tail(path: Path) -> bytes:

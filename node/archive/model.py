@@ -54,11 +54,14 @@ class BinEntry:
     instances: int
 
 
+FaultKind = Literal["missing", "damaged"]
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An object that a row names and that is not there, or whose bytes have changed."""
 
-    kind: Literal["missing", "damaged"]
+    kind: FaultKind
     study_uid: str
     sop_uid: str
     sha256: bytes
@@ -66,7 +69,7 @@ class Fault:
     size: int  # of the data set: bytes after it are kept and not hashed
     path: Path = Path()
 
-    def found(self, kind: Literal["missing", "damaged"], path: Path) -> Fault:
+    def found(self, kind: FaultKind, path: Path) -> Fault:
         """Which of both it is, and the file."""
         return replace(self, kind=kind, path=path)
 

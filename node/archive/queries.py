@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import zstandard
-
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.dicom.file.header import Attributes
 from crosslight.standards.dicom.file.verdict import NOTES, Note, notes_of_bits
 from crosslight.standards.dicom.record.record import Instance
+from crosslight.standards.problem import NotFound
 from crosslight.standards.study import InstanceRef
+from node.archive.fault_rows import FAULTY
+from node.archive.metadata_rows import DICTIONARY, PACKED, Expander
 from node.archive.store import ArchiveStore, json_of
 from node.holdings import StoredObject
 
 _OBJECT = (
     "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256,"
-    " size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble, notes, EXISTS (SELECT 1 FROM"
-    " large_metadata l WHERE l.id = instance.id AND l.unmeasured) FROM instance"
+    " size_bytes, dataset_offset, pixel_offset, pixel_length, frame_bits, word_bytes, tiff_preamble, notes,"
+    " EXISTS (SELECT 1 FROM large_metadata l WHERE l.id = instance.id AND l.unmeasured),"
+    f" {FAULTY} FROM instance"
 )
 
 
@@ -42,7 +44,7 @@ def instances_tx(tx: Tx, store: ArchiveStore, study_uid: str) -> list[Instance]:
     ]
 
 
-def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> tuple[str, tuple[str, ...]]:
+def _which(study_uid: str, series_uid: str, sop_uid: str) -> tuple[str, tuple[str, ...]]:
     """Conditions and parameters.
 
     An instance is looked up by its own UID: the ``+`` keeps SQLite, which would take the index of two
@@ -50,9 +52,9 @@ def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> t
     """
     off = "+" if sop_uid else ""
     given = [
-        (f"{off}{prefix}study_uid", study_uid),
-        (f"{off}{prefix}series_uid", series_uid),
-        (f"{prefix}sop_uid", sop_uid),
+        (f"{off}study_uid", study_uid),
+        (f"{off}series_uid", series_uid),
+        ("sop_uid", sop_uid),
     ]
     used = [(column, uid) for column, uid in given if uid]
     return " AND ".join(f"{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
@@ -66,23 +68,28 @@ def objects_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[St
     return [_object(row) for row in rows]
 
 
-def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str, *, large: bool = True) -> list[bytes]:
-    """The DICOM JSON of visible instances, in the order of :func:`objects_tx`.
+def metadata_tx(tx: Tx, sop_uids: Sequence[str], *, large: bool = True) -> list[bytes]:
+    """The DICOM JSON of these visible instances; ``large``: with their large sequences.
 
-    ``large``: with their large sequences.
+    Raises:
+        NotFound: one of them is not there.
     """
-    where, params = _which(study_uid, series_uid, sop_uid, "i.")
+    marks = ",".join("?" * len(sop_uids))
     rows = tx.rows(
-        "SELECT i.series_uid, i.number, i.sop_uid, m.zstd, l.zstd FROM instance i JOIN metadata m ON m.id ="
-        f" i.id LEFT JOIN large_metadata l ON l.id = i.id WHERE i.visible = 1 AND {where}",
-        params,
+        f"SELECT i.sop_uid, l.zstd, {PACKED} FROM instance i JOIN metadata m ON m.id = i.id {DICTIONARY}"
+        " LEFT JOIN large_metadata l ON l.id = i.id WHERE i.visible = 1 AND i.sop_uid IN"
+        f" ({marks})",
+        sop_uids,
     )
-    rows.sort(key=lambda row: (row[0], _number(row[1]), row[2]))
-    expand = zstandard.ZstdDecompressor().decompress
-    return [
-        expand(row[3])[:-1] + b"," + expand(row[4])[1:] if large and row[4] is not None else expand(row[3])
-        for row in rows
-    ]
+    if len(rows) != len(sop_uids):
+        raise NotFound("An instance is no longer held here.", todo="Search again.")
+    expander, json_by_uid = Expander(), {}
+    for sop_uid, large_zstd, *packed in rows:
+        text = expander.expand(*packed)
+        if large and large_zstd is not None:
+            text = text[:-1] + b"," + expander.expand(large_zstd)[1:]
+        json_by_uid[sop_uid] = text
+    return [json_by_uid[sop_uid] for sop_uid in sop_uids]
 
 
 def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
@@ -125,8 +132,14 @@ def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
     ]
 
 
-def counts_tx(tx: Tx) -> Row:
-    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes."""
+_COUNTS = (
+    "studies", "series", "instances", "hidden", "notes", "binned", "quarantined", "quarantined_bytes",
+    "object_bytes",
+)  # fmt: skip
+
+
+def counts_tx(tx: Tx) -> dict[str, int]:
+    """What :class:`~node.archive.model.ArchiveStatus` counts, by its names."""
     row = tx.row(
         "SELECT (SELECT COUNT(*) FROM study), (SELECT COUNT(*) FROM series), (SELECT"
         " COALESCE(SUM(n_instances), 0) FROM study), (SELECT COUNT(*) FROM instance WHERE visible = 0 AND"
@@ -136,7 +149,7 @@ def counts_tx(tx: Tx) -> Row:
         " COALESCE(SUM(size_bytes), 0) FROM study)"
     )
     assert row is not None  # noqa: S101 - an aggregate always gives a row
-    return row
+    return dict(zip(_COUNTS, row, strict=True))
 
 
 def _number(text: str) -> int:
@@ -157,12 +170,16 @@ def _object(row: Row) -> StoredObject:
     )
     return StoredObject(
         ref=ref,
-        size=row[9] + row[8],  # padding that came after the data set is only kept
+        # padding that came after the data set is only kept; of what lies elsewhere nothing is known
+        size=row[9] + row[8] if row[7] else None,
         pixel_offset=row[10],
         pixel_length=row[11],
-        preamble_is_tiff=bool(row[12]),
-        notes=row[13],
-        unmeasured=bool(row[14]),
+        frame_bits=row[12],
+        word_bytes=row[13],
+        preamble_is_tiff=bool(row[14]),
+        notes=row[15],
+        unmeasured=bool(row[16]) or not row[7],
+        damaged=bool(row[17]),
     )
 
 
@@ -201,8 +218,8 @@ def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, str, bytes, int, int
     """
     after = 0
     while rows := tx.rows(
-        "SELECT id, study_uid, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? ORDER"
-        " BY id LIMIT ?",
+        "SELECT id, study_uid, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? AND"
+        " sha256 <> x'' ORDER BY id LIMIT ?",
         (after, page),
     ):
         for row in rows:

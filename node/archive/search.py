@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import zstandard
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.dicom.file.header import INSTANCE_TAGS
@@ -19,6 +18,7 @@ from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.dicom.web.matching import Match, bounds
 from crosslight.standards.dicom.web.qido import QidoQuery, matches
 from crosslight.standards.problem import TooLarge
+from node.archive.metadata_rows import DICTIONARY, PACKED, Expander
 from node.archive.study_rows import name_key
 
 MAX_LOOKED_AT = 50_000  # rows of one search, where no index says which of them match
@@ -45,10 +45,10 @@ _FROM = {
         "JOIN series e ON e.study_uid = s.study_uid"
     ),
     "instance": (
-        "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances, m.zstd,"
-        " i.transfer_syntax_uid FROM study s JOIN series e ON e.study_uid = s.study_uid JOIN instance i ON"
-        " i.study_uid = s.study_uid AND i.series_uid = e.series_uid AND i.visible = 1 JOIN metadata m ON m.id"
-        " = i.id"
+        "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances,"
+        f" i.transfer_syntax_uid, {PACKED} FROM study s JOIN series e ON e.study_uid = s.study_uid JOIN"
+        " instance i ON i.study_uid = s.study_uid AND i.series_uid = e.series_uid AND i.visible = 1 JOIN"
+        f" metadata m ON m.id = i.id {DICTIONARY}"
     ),
 }
 _ORDER = {
@@ -80,10 +80,11 @@ def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
     Raises:
         TooLarge: for a search that the indexes narrow too little (:data:`MAX_LOOKED_AT`).
     """
-    where = _narrow(level, query)
+    where, expander = _narrow(level, query), Expander()
     sql = f"{_FROM[level]}{where.sql()} ORDER BY {_ORDER[level]} LIMIT ? OFFSET ?"
     if where.exact:
-        return [_row(row, query) for row in tx.rows(sql, (*where.params, query.limit, query.offset))]
+        rows = tx.rows(sql, (*where.params, query.limit, query.offset))
+        return [_row(row, query, expander) for row in rows]
     page: list[Attributes] = []
     skip = query.offset
     # One statement, read as far as needed: pages of it by OFFSET would each begin anew.
@@ -99,7 +100,7 @@ def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
                     " begins."
                 ),
             )
-        attributes = _row(row, query)
+        attributes = _row(row, query, expander)
         if not matches(query, attributes):
             continue
         if skip:
@@ -183,7 +184,7 @@ def _push_name(where: _Where, match: Match) -> None:
     )
 
 
-def _row(row: Row, query: QidoQuery) -> Attributes:
+def _row(row: Row, query: QidoQuery, expander: Expander) -> Attributes:
     attributes: Attributes = orjson.loads(row[0])
     attributes["00201206"] = {"vr": "IS", "Value": [row[1]]}
     attributes["00201208"] = {"vr": "IS", "Value": [row[2]]}
@@ -191,10 +192,10 @@ def _row(row: Row, query: QidoQuery) -> Attributes:
         attributes |= orjson.loads(row[3])
         attributes["00201209"] = {"vr": "IS", "Value": [row[4]]}
     if len(row) > 5:
-        whole = orjson.loads(zstandard.ZstdDecompressor().decompress(row[5]))
+        whole = orjson.loads(expander.expand(*row[6:9]))
         wanted = query.returned()
         keep = whole if wanted is None else {*INSTANCE_TAGS, *wanted, *(m.path[0] for m in query.matches)}
         attributes |= {tag: body for tag, body in whole.items() if tag in keep}
-        attributes["00083002"] = {"vr": "UI", "Value": [row[6]]}
+        attributes["00083002"] = {"vr": "UI", "Value": [row[5]]}
     attributes["00080056"] = _ONLINE
     return dict(sorted(attributes.items()))

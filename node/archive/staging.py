@@ -9,39 +9,34 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import struct
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.files import Files, private_folder
-from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from crosslight.standards.dicom.file.part10_head import part10_head
 from crosslight.standards.problem import OutOfSpace, StorageError, TooLarge
-from node.holdings import Received
+from node.holdings import ROADS, Received
 
 _MEMORY_BYTES = 4 << 20
 _LARGE = 4096
+_MAX_PEER = 200
 
 
 def file_meta(received: Received) -> bytes:
     """Preamble, prefix and file meta for a data set that came without (PS3.10 7.1)."""
-    elements = (
-        (0x0002, _padded(received.sop_class_uid), b"UI"),
-        (0x0003, _padded(received.sop_instance_uid), b"UI"),
-        (0x0010, _padded(received.transfer_syntax_uid), b"UI"),
-        (0x0012, _padded(IMPLEMENTATION_CLASS_UID), b"UI"),
-        (0x0013, IMPLEMENTATION_VERSION.encode("ascii"), b"SH"),
-    )
-    body = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2) + b"\0\1"
-    body += b"".join(
-        struct.pack("<HH2sH", 2, number, vr, len(value)) + value for number, value, vr in elements
-    )
-    return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(body)) + body
+    return part10_head(received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax_uid)
 
 
-def _padded(uid: str) -> bytes:
-    text = uid.encode("ascii", "replace")[:64]
-    return text + b"\0" * (len(text) % 2)
+def received_of(note: bytes) -> Received | None:
+    """Where an object came from, by what its file says; None where that is nothing."""
+    road, _, rest = note.decode("utf-8", "replace").partition(" ")
+    unix, _, peer = rest.partition(" ")
+    known = next((name for name in ROADS if name == road), None)
+    try:
+        return Received(road=known, peer=peer, unix=float(unix)) if known is not None else None
+    except ValueError:
+        return None
 
 
 class Staged:
@@ -57,6 +52,7 @@ class Staged:
         self.dataset_offset = 0
         self._content: list[bytes | bytearray | memoryview] | None = [] if mode == "xb" else None
         self._digest: hashlib._Hash | None = None
+        self._left = False
 
     def begin_dataset(self) -> None:
         """What is written from here on is the data set: hash it as it comes."""
@@ -107,6 +103,14 @@ class Staged:
         """All is here: let the disk begin."""
         self._files.begin_writing(self._opened())
 
+    def note(self, received: Received, unix: float) -> bool:
+        """Have the file say where it came from and when; False where the file system keeps no notes."""
+        text = f"{received.road} {unix:.3f} {received.peer[:_MAX_PEER]}"
+        try:
+            return self._files.note(self._opened(), text.encode("utf-8", "replace"))
+        except OSError as error:
+            raise refused_by_disk(error) from error
+
     def place(self, final: Path) -> None:
         """Become the object ``final``, durably."""
         try:
@@ -149,11 +153,16 @@ class Staged:
             handle, self._handle = self._handle, None
             handle.close()
 
+    def leave(self) -> None:
+        """It is an object: keep its name here too, until its row is there. Nothing is thrown away now."""
+        self._left = True
+
     def discard(self) -> None:
         """Throw away; harmless when the file has already become an object."""
         self.close()
         self._content = None
-        self._files.remove(self.path)
+        if not self._left:
+            self._files.remove(self.path)
 
 
 def refused_by_disk(error: OSError) -> StorageError:
@@ -173,10 +182,9 @@ class StageFolder:
         self._folder: Path | None = None
         self._lock: BinaryIO | None = None
 
-    def open(self) -> int:
-        """Make the folder, sweep those of dead processes; the number of files thrown away."""
+    def open(self) -> None:
+        """Make the folder."""
         private_folder(self._root)
-        swept = sum(self._sweep(folder) for folder in self._folders())
         name = self._ids.uuid4().hex
         fresh = self._root / f".{name}"  # renamed once it is locked: nobody can sweep it before
         private_folder(fresh)
@@ -184,7 +192,20 @@ class StageFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._files.move(fresh, self._root / name)
         self._folder = self._root / name
-        return swept
+
+    def left(self) -> list[Path]:
+        """What processes that ended have left; :meth:`sweep` removes it."""
+        return [
+            entry
+            for folder in self._folders()
+            if not self._alive(folder)
+            for entry in folder.iterdir()
+            if entry.name != "lock"
+        ]
+
+    def sweep(self) -> int:
+        """Remove the folders of dead processes; the number of files thrown away."""
+        return sum(self._sweep(folder) for folder in self._folders())
 
     def _folders(self) -> list[Path]:
         return [

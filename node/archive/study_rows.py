@@ -9,6 +9,7 @@ mixed: how often each set is used is counted, and a row is made anew only where 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -21,31 +22,55 @@ _SOP_CLASS, _MODALITIES, _SOP_CLASSES = "00080016", "00080061", "00080062"
 _USED = "INSERT INTO variant_use (study_uid, series_uid, variant, n, least_uid)"
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Visible instances of one series that are alike, as these rows see them."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    study_variant: int
+    series_variant: int
+    n: int
+    size_bytes: int  # of all
+    least_uid: str  # SOP Instance UID
+
+    @classmethod
+    def of(cls, header: Header, study_variant: int, series_variant: int, size_bytes: int) -> Counted:
+        """A single one."""
+        series, sop_class = header.series_uid, header.sop_class_uid
+        sop_uid = header.sop_uid
+        return cls(header.study_uid, series, sop_class, study_variant, series_variant, 1, size_bytes, sop_uid)
+
+    def and_more(self, other: Counted) -> Counted:
+        """With others that are alike."""
+        size_bytes = self.size_bytes + other.size_bytes
+        least_uid = min(self.least_uid, other.least_uid)
+        return replace(self, n=self.n + other.n, size_bytes=size_bytes, least_uid=least_uid)
+
+
 class StudyRows:
     """Rows of ``study``, ``series``, ``study_name`` and ``variant_use``."""
 
-    def add_tx(
-        self, tx: Tx, header: Header, study_variant: int, series_variant: int, size_bytes: int
-    ) -> None:
-        """Count one more visible instance, whose sets these are."""
-        study_uid, series_uid = header.study_uid, header.series_uid
+    def add_tx(self, tx: Tx, more: Counted) -> None:
+        """Count more visible instances."""
+        study_uid, series_uid = more.study_uid, more.series_uid
         known = tx.row(
             "SELECT variant FROM series WHERE study_uid = ? AND series_uid = ?", (study_uid, series_uid)
         )
         study = tx.row("SELECT variant FROM study WHERE study_uid = ?", (study_uid,))
         modality = ""
-        same_series = self._used_tx(tx, header, series_uid, series_variant, known[0] if known else None)
-        same_study = self._used_tx(tx, header, "", study_variant, study[0] if study else None)
+        same_series = self._used_tx(tx, more, series_uid, more.series_variant, known[0] if known else None)
+        same_study = self._used_tx(tx, more, "", more.study_variant, study[0] if study else None)
         if same_series:
-            sql = "UPDATE series SET n_instances = n_instances + 1 WHERE study_uid = ? AND series_uid = ?"
-            tx.execute(sql, (study_uid, series_uid))
+            sql = "UPDATE series SET n_instances = n_instances + ? WHERE study_uid = ? AND series_uid = ?"
+            tx.execute(sql, (more.n, study_uid, series_uid))
         else:
             modality = self._series_tx(tx, study_uid, series_uid)
-        counted = (int(known is None), size_bytes, study_uid)
         tx.execute(
-            "UPDATE study SET n_series = n_series + ?, n_instances = n_instances + 1, size_bytes = size_bytes"
+            "UPDATE study SET n_series = n_series + ?, n_instances = n_instances + ?, size_bytes = size_bytes"
             " + ? WHERE study_uid = ?",
-            counted,
+            (int(known is None), more.n, more.size_bytes, study_uid),
         )
         if same_series and same_study:
             return
@@ -56,7 +81,7 @@ class StudyRows:
         row_attributes = orjson.loads(row[0]) if row is not None else {}
         known_modalities = _texts(row_attributes, _MODALITIES)
         known_classes = _texts(row_attributes, _SOP_CLASSES)
-        classes = {*known_classes, header.sop_class_uid}
+        classes = {*known_classes, more.sop_class_uid}
         if same_series:
             modalities = known_modalities
         elif known is None:
@@ -64,9 +89,8 @@ class StudyRows:
         else:  # one may have gone
             modalities = self._modalities_tx(tx, study_uid)
         if not same_study:
-            self._study_tx(
-                tx, study_uid, modalities, classes, row[1:] if row is not None else (1, 1, size_bytes)
-            )
+            counts = row[1:] if row is not None else (1, more.n, more.size_bytes)
+            self._study_tx(tx, study_uid, modalities, classes, counts)
         elif modalities != known_modalities or classes != set(known_classes):
             sql = "UPDATE study SET attributes = ?, modalities = ? WHERE study_uid = ?"
             tx.execute(
@@ -100,20 +124,20 @@ class StudyRows:
 
     # --- attribute sets -------------------------------------------------------------------------------------
 
-    def _used_tx(self, tx: Tx, header: Header, series_uid: str, variant: int, first: int | None) -> bool:
-        """Note that one more instance has ``variant``; whether the row stays as it is.
+    def _used_tx(self, tx: Tx, more: Counted, series_uid: str, variant: int, first: int | None) -> bool:
+        """Note that more instances have ``variant``; whether the row stays as it is.
 
         The row began with ``first``.
         """
         tx.execute(
-            f"{_USED} VALUES (?,?,?,1,?) ON CONFLICT (study_uid, series_uid, variant) DO UPDATE SET "
-            "n = n + 1, least_uid = min(least_uid, excluded.least_uid)",
-            (header.study_uid, series_uid, variant, header.sop_uid),
+            f"{_USED} VALUES (?,?,?,?,?) ON CONFLICT (study_uid, series_uid, variant) DO UPDATE SET "
+            "n = n + excluded.n, least_uid = min(least_uid, excluded.least_uid)",
+            (more.study_uid, series_uid, variant, more.n, more.least_uid),
         )
         if first is None or first == variant:
             return first is not None
         sql = "SELECT n, least_uid FROM variant_use WHERE study_uid = ? AND series_uid = ? AND variant = ?"
-        ahead, behind = (tx.row(sql, (header.study_uid, series_uid, which)) for which in (first, variant))
+        ahead, behind = (tx.row(sql, (more.study_uid, series_uid, which)) for which in (first, variant))
         if ahead is None or behind is None or (-behind[0], behind[1]) < (-ahead[0], ahead[1]):
             return False
         sets = self.variants_tx(tx, (first, variant))

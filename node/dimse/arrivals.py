@@ -7,10 +7,8 @@ several threads at once.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from crosslight.runtime.shares import Place, Places, peer_share
 from node.dimse.config import DimseConfig
@@ -19,25 +17,12 @@ SPARE = 16  # connections beyond the associations, still negotiating or being re
 
 
 class Arrival:
-    """A connection that was let in.
+    """A connection that was let in."""
 
-    Args:
-        sock: Its socket, until it has an upper layer that can be cut.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.cut_upper: Callable[[], None] | None = None
+    def __init__(self) -> None:
         self.asked = False  # for an association
         self.place: Place | None = None
         self.association: Place | None = None
-
-    def cut(self) -> None:
-        """End it, without waiting."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-        if self.cut_upper is not None:
-            self.cut_upper()
 
 
 class Arrivals:
@@ -58,17 +43,15 @@ class Arrivals:
         """How many connections there are."""
         return len(self._connections)
 
-    def connect(self, sock: socket.socket, address: str) -> Arrival:
-        """Let a connection in.
+    def connect(self, cut: Callable[[], None], address: str) -> Arrival:
+        """Let a connection in; ``cut`` ends it, without waiting.
 
         Raises:
             OverShare, Busy: there is no room for it.
         """
-        arrival = Arrival(sock)
+        arrival = Arrival()
         with self._lock:
-            arrival.place = self._connections.enter(
-                peer_share(address), arrival.cut, lambda: not arrival.asked
-            )
+            arrival.place = self._connections.enter(peer_share(address), cut, lambda: not arrival.asked)
         return arrival
 
     def ask(self, arrival: Arrival, title: str, address: str) -> None:
@@ -78,7 +61,7 @@ class Arrivals:
             OverShare, Busy: there is no room for one more of this caller, or of all.
         """
         with self._lock:
-            arrival.association = self._associations.enter(f"{title} {peer_share(address)}", arrival.cut)
+            arrival.association = self._associations.enter(f"{title} {peer_share(address)}", lambda: None)
             arrival.asked = True
 
     def leave(self, arrival: Arrival) -> None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crosslight.runtime.log import get_logger
+from crosslight.standards.dicom.upper_layer.pdata import COMMAND, LAST, Bytes, command_pdus, data_pdus
 from crosslight.standards.problem import ConfigError, Malformed, Unavailable
 from node.dimse.accounts import Account
 from node.dimse.command import (
@@ -40,7 +41,6 @@ from node.dimse.command import (
     response,
 )
 from node.dimse.exchange import Answer, Context, Exchange, Gathered, Line, SupportedClass
-from node.dimse.pdata import COMMAND, LAST, Bytes, command_pdus, data_pdus
 
 log = get_logger("dimse")
 
@@ -117,7 +117,7 @@ class Request:
         self.association.send(self.context.id, command, data)
 
 
-class _Refusal:
+class Refusal:
     """An exchange that is answered with a status, whatever its data set says."""
 
     def __init__(self, request: Request, status: int, comment: str) -> None:
@@ -231,10 +231,10 @@ class Association:
         request = Request(self, context, command)
         service = self._services.get(command.field)
         if service is None:
-            return _Incoming(context.id, _Refusal(request, UNRECOGNIZED_OPERATION, "No such service here"))
+            return _Incoming(context.id, Refusal(request, UNRECOGNIZED_OPERATION, "No such service here"))
         if command.sop_class_uid != context.sop_class_uid:
             comment = "SOP Class not of this presentation context"
-            return _Incoming(context.id, _Refusal(request, SOP_CLASS_NOT_SUPPORTED, comment))
+            return _Incoming(context.id, Refusal(request, SOP_CLASS_NOT_SUPPORTED, comment))
         return _Incoming(context.id, service.begin(request), command.message_id, service.beside)
 
     def _response(self, context: Context, command: Command) -> _Incoming:
@@ -321,6 +321,7 @@ class Association:
         except queue.Empty:
             answer = None
         if answer is None:
+            self._answers.put(None)  # whoever asks next need not wait either
             raise Unavailable("The caller has gone, or does not answer.")
         return answer
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.credentials import device
-from crosslight.standards.access import Principal
-from node.dimse.config import DimseConfig
+from crosslight.standards.access import ANY, Grants, Principal
+from node.dimse.config import ANY_TITLE, MAY, DimseConfig, KnownCaller
 
 UNKNOWN = "caller not configured"
+_TESTS_MAY = ("store",)  # where the configuration admits whoever calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,17 @@ class Calling:
     principal: Principal
     address: str
     rule: str
+    moves_to: frozenset[str] = frozenset()  # AE titles that objects may be sent to for it
+    notifies: frozenset[str] = frozenset()  # names of sources of whose instances it may tell
 
     @property
     def admitted(self) -> bool:
         """Whether the system may call."""
         return self.rule != UNKNOWN
+
+    def may_move_to(self, ae_title: str) -> bool:
+        """Whether it may have objects sent there: to itself, and where the configuration says."""
+        return ae_title == self.principal.name or not self.moves_to.isdisjoint((ae_title, ANY_TITLE))
 
 
 class Callers:
@@ -40,17 +47,28 @@ class Callers:
 
     def __init__(self, config: DimseConfig, organisation: str, *, anybody: bool = False) -> None:
         self._config, self._organisation = config, organisation
+        self._open = anybody
         self._anybody = anybody or config.accept_any_caller
         self.ae_title = (config.ae_title or organisation).strip()[:16]
 
     def calling(self, ae_title: str, address: str) -> Calling:
         """The system that calls with this AE title from this address."""
-        return Calling(
-            device(ae_title, self._organisation), address, self._rule(ae_title, address) or UNKNOWN
-        )
-
-    def _rule(self, ae_title: str, address: str) -> str:
         for known in self._config.callers:
             if known.matches(ae_title, address):
-                return f"caller {known.ae_title.strip()}"
-        return "any caller" if self._anybody else ""
+                return self._known(known, address)
+        if not self._anybody:
+            return Calling(device(ae_title, self._organisation), address, UNKNOWN)
+        may = MAY if self._open else _TESTS_MAY
+        principal = device(ae_title, self._organisation, _granted(may))
+        return Calling(principal, address, "any caller", frozenset({ANY_TITLE}))
+
+    def _known(self, known: KnownCaller, address: str) -> Calling:
+        title = known.ae_title.strip()
+        principal = device(title, self._organisation, _granted(known.may))
+        return Calling(
+            principal, address, f"caller {title}", frozenset(known.moves_to), frozenset(known.notifies)
+        )
+
+
+def _granted(may: tuple[str, ...]) -> Grants:
+    return Grants(capabilities=frozenset(may), store_at=ANY)

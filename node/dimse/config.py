@@ -9,6 +9,9 @@ from ipaddress import ip_address, ip_network
 from crosslight.runtime.config import setting
 from crosslight.standards.problem import ConfigError
 
+#: What a caller may be granted (``crosslight.standards.access.CAPABILITIES``).
+MAY = ("store", "find", "open", "export")
+ANY_TITLE = "*"
 _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}\Z")  # PS3.5 6.2 AE: no backslash, no control characters, at most 16
 
 
@@ -19,6 +22,23 @@ class KnownCaller:
     ae_title: str = setting(help="Its calling AE title.", example="CT_SCANNER_1")
     addresses: tuple[str, ...] = setting(
         (), "Addresses or networks it calls from. Empty: from anywhere.", example=["10.1.2.3", "10.1.4.0/24"]
+    )
+    may: tuple[str, ...] = setting(
+        ("store",),
+        "What it may do: store objects, find studies of a patient or study that it names (C-FIND), open them"
+        " (C-MOVE, C-GET), export: ask for whoever there is, as a work list of today's studies does.",
+        example=["store", "find", "open"],
+    )
+    moves_to: tuple[str, ...] = setting(
+        (),
+        "AE titles of [[dimse.destinations]] that it may have objects sent to, beside its own; '*': any.",
+        example=["WS_2"],
+    )
+    notifies: tuple[str, ...] = setting(
+        (),
+        "Names of [[sources.dimse]] and [[sources.dicomweb]] of which it may tell that instances are there"
+        " (Instance Availability Notification): they are looked into at once.",
+        example=["PACS"],
     )
 
     def matches(self, ae_title: str, address: str) -> bool:
@@ -33,8 +53,27 @@ class KnownCaller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDestination:
+    """One system that is called: objects may be sent to it (C-MOVE), and it may be told what lies here."""
+
+    ae_title: str = setting(help="Its AE title, by which a C-MOVE names it.", example="WS_1")
+    host: str = setting(help="Its address or host name.", example="10.1.7.20")
+    port: int = setting(104, "Its TCP port.", low=1, high=65535)
+    tls_ca: str = setting(
+        "",
+        "PEM file of the authorities of its certificate: DICOM over TLS, with tls_certificate shown to it."
+        " Empty: in the clear.",
+        example="workstations.pem",
+    )
+    notify: bool = setting(
+        False,
+        "Tell it of each study that has settled here (Instance Availability Notification), from now on.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DimseConfig:
-    """The listener for C-ECHO and C-STORE."""
+    """The listener for DICOM: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, N-ACTION, N-CREATE."""
 
     enabled: bool = setting(True, "Listen for modalities and the PACS.")
     host: str = setting("0.0.0.0", "Address to bind.")  # noqa: S104 - modalities are on other machines
@@ -47,6 +86,18 @@ class DimseConfig:
         " check.",
     )
     callers: tuple[KnownCaller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
+    destinations: tuple[KnownDestination, ...] = setting(
+        (), "Each system that objects may be sent to, as a table [[dimse.destinations]]."
+    )
+    notify_after_s: float = setting(
+        10.0, "A study is told of after so long without a new object.", low=0.0, high=86400
+    )
+    max_find_results: int = setting(
+        20_000, "Most answers to one C-FIND; more end it as refused, out of resources.", low=1, high=1_000_000
+    )
+    max_retrieve_objects: int = setting(
+        200_000, "Most objects of one C-MOVE or C-GET.", low=1, high=10_000_000
+    )
     more_sop_classes: tuple[str, ...] = setting(
         (), "UIDs of private Storage SOP Classes to accept beside those of the standard."
     )
@@ -87,7 +138,15 @@ class DimseConfig:
             ConfigError: naming the key.
         """
         titles = [self.ae_title] if self.ae_title else []
-        for title in (*titles, *(caller.ae_title for caller in self.callers)):
+        for caller in self.callers:
+            if unknown := set(caller.may).difference(MAY):
+                raise ConfigError(
+                    f"{sorted(unknown)[0]!r} is nothing that a caller may do.",
+                    todo="Use " + ", ".join(MAY) + ".",
+                    where="dimse.callers.may",
+                )
+        known = [there.ae_title for there in self.destinations]
+        for title in (*titles, *known, *(caller.ae_title for caller in self.callers)):
             if not _AE_TITLE.match(title) or not title.strip():
                 raise ConfigError(
                     f"{title!r} is no AE title.", why="PS3.5 6.2: 1 to 16 characters.", where="dimse.ae_title"

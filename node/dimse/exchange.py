@@ -37,6 +37,7 @@ class Context:
     sop_class_uid: str
     transfer_syntax_uid: str
     we_may_ask: bool = False
+    agreed: bytes = b""  # application information of the SOP Class Extended Negotiation (PS3.7 D.3.3.5)
 
 
 class Line(Protocol):

@@ -2,42 +2,34 @@
 
 The services of ``services/``, for callers that the configuration names.
 
-Nothing here is shared between nodes: as many as you like fit in one process. It runs in threads of pynetdicom
+Nothing here is shared between nodes: as many as you like fit in one process. It runs in threads
 (:mod:`node.dimse.upper` says which); the archive's ``ingest`` is made for that.
 """
 
 from __future__ import annotations
 
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from pynetdicom import AE, evt
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.tls import server_context
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from crosslight.standards.problem import Busy
+from crosslight.standards.problem import CrosslightError
 from node.dimse.accounts import Accounts
-from node.dimse.arrivals import Arrivals
-from node.dimse.association import Association, DimseService, by_field
+from node.dimse.admission import Admission, Certified, anybody
+from node.dimse.association import DimseService
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
-from node.dimse.server import Certified, Doorkeeper, NodeServer, agreed_contexts, anybody
-from node.dimse.upper import UpperLayer
+from node.dimse.server import Server
+from node.dimse.upper import Patience
 
 log = get_logger("dimse")
 
 LOOK_EVERY_S = 5.0
-_REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN = 0x01, 0x01, 0x03  # PS3.8 Table 9-21
-_NO_LIMIT = 1 << 20
-_REJECTED_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT = 0x02, 0x03, 0x02
 
 
 class DimseListener:
@@ -71,15 +63,10 @@ class DimseListener:
         self._config = config
         self._callers = callers
         self._accounts = accounts
-        self._workers, self._certified = workers, certified
-        self._services = by_field(services)
-        self._sop_classes = [sop_class for service in services for sop_class in service.sop_classes]
+        self._workers = workers
+        self._rules = Admission(config, services, callers, accounts, certified)
         self._tls = self._tls_context(base)
-        self._arrivals = Arrivals(config)
-        self._server: NodeServer | None = None
-        self._lock = threading.Lock()
-        #: Associations by outcome, for metrics.
-        self.associations: Counter[str] = Counter()
+        self._server: Server | None = None
 
     def _tls_context(self, base: Path) -> ssl.SSLContext | None:
         config = self._config
@@ -96,44 +83,29 @@ class DimseListener:
         Raises:
             ConfigError: when the port cannot be had.
         """
-        handlers = [
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_REJECTED, self._rejected),
-        ]
-        address = (self._config.host, self._config.port)
+        config, address = self._config, (self._config.host, self._config.port)
+        patience = Patience(request_s=config.acse_timeout_s, silence_s=config.network_timeout_s)
         try:
-            self._server = NodeServer(
-                self._settings(),
-                address,
-                self._sop_classes,
-                handlers,
-                self._ended,
-                self._tls,
-                Doorkeeper(arrivals=self._arrivals, noted=self._accounts.noted, certified=self._certified),
-            )
+            self._server = Server(address, self._rules.visit, patience, self._tls)
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
         self._server.start()
         log.info("listening", name="dimse", address=address[0], port=self.port, aet=self._callers.ae_title)
 
-    def _settings(self) -> AE:
-        config = self._config
-        ae = AE(self._callers.ae_title)
-        ae.maximum_pdu_size = config.max_pdu_bytes
-        ae.maximum_associations = _NO_LIMIT  # Arrivals bounds them, and knows whose they are
-        ae.require_called_aet = config.require_called_ae_title
-        ae.acse_timeout = config.acse_timeout_s
-        ae.dimse_timeout = config.network_timeout_s
-        ae.network_timeout = config.network_timeout_s
-        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = IMPLEMENTATION_VERSION
-        return ae
-
     @property
     def port(self) -> int:
         """The port that is listened on; 0 when stopped."""
-        return int(self._server.server_address[1]) if self._server is not None else 0
+        return self._server.port if self._server is not None else 0
+
+    @property
+    def connected(self) -> int:
+        """How many connections there are."""
+        return len(self._server.open) if self._server is not None else 0
+
+    @property
+    def associations(self) -> Counter[str]:
+        """Associations by outcome, for metrics."""
+        return self._rules.associations
 
     @property
     def objects(self) -> Counter[str]:
@@ -142,7 +114,15 @@ class DimseListener:
 
     def look(self) -> int:
         """End the associations of those whose certificates hold no longer; how many."""
-        return self._server.look() if self._server is not None else 0
+        n_cut = 0
+        for upper in self._server.open if self._server is not None else ():
+            try:
+                self._rules.check(upper.certificate, upper.address)
+            except CrosslightError as error:
+                n_cut += 1
+                log.warning("association cut", address=upper.address, reason=error.what)
+                upper.cut()
+        return n_cut
 
     async def watch(self, clock: Clock) -> None:
         """Look now and then, as certificates end, until cancelled."""
@@ -155,42 +135,3 @@ class DimseListener:
         server, self._server = self._server, None
         if server is not None and not await self._workers.run(server.stop):
             log.warning("an association did not end")
-
-    # --- an association, in its own thread ------------------------------------------------------------------
-
-    def _requested(self, event: Any) -> None:
-        """An association request: may this caller call?"""
-        upper: UpperLayer = event.assoc
-        calling = self._callers.calling(*upper.calling)
-        if not calling.admitted:
-            self._count("refused")
-            self._accounts.deny(calling)
-            upper.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, _CALLING_UNKNOWN)
-            upper.kill()
-            return
-        try:
-            self._arrivals.ask(upper.arrival, *upper.calling)
-        except Busy as error:
-            self._count("busy")
-            log.warning("association refused", address=upper.address, reason=error.what)
-            upper.acse.send_reject(_REJECTED_TRANSIENT, _PRESENTATION, _LOCAL_LIMIT)
-            upper.kill()
-            return
-        upper.account = self._accounts.open(calling)
-
-    def _accepted(self, event: Any) -> None:
-        upper: UpperLayer = event.assoc
-        if upper.account is not None:
-            upper.carry(Association(upper, self._services, agreed_contexts(upper), upper.account))
-        self._count("accepted")
-
-    def _rejected(self, event: Any) -> None:
-        self._count("refused")
-
-    def _ended(self, upper: UpperLayer) -> None:
-        if upper.account is not None:
-            upper.account.settle()
-
-    def _count(self, outcome: str) -> None:
-        with self._lock:
-            self.associations[outcome] += 1

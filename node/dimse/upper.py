@@ -1,23 +1,18 @@
-"""The upper layer (PS3.8): pynetdicom's association, state machine and negotiation, as this node needs them.
+"""The upper layer of one connection (PS3.8 9.2): from the request of an association to its end.
 
-Everything that reaches into pynetdicom, its private names included, is here, in :mod:`node.dimse.sockets` and
-in :mod:`node.dimse.server`; messages and services (:mod:`node.dimse.association`) know nothing of it.
-Differences, per association and none in pynetdicom's globals: the threads wait for events where pynetdicom
-polls (1 ms at each of four hand-overs of an object); PDUs are bounded; P-DATA is neither copied nor decoded
-here; a peer that stalls inside a PDU is cut off. Who runs in which thread::
+Messages and services (:mod:`node.dimse.association`) know nothing of it, nor it of them. Who runs in which
+thread::
 
-    listening thread            accepts connections, starts a connection's thread
-    a connection's thread       TLS handshake, then makes an UpperLayer and starts it
-    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, the
-      ("AcceptorThread@…")      idle timer; and what a service does beside: NodeDimse.get_msg runs the jobs of
-                                Association
-    its NodeDul's thread        all that is read from the socket and all that is written to it:
-                                the state machine, fragments
+    the server's thread         accepts connections, makes an UpperLayer of each and starts its thread
+    an UpperLayer's thread      TLS handshake, the association's request; all that is read
                                 -> Association.fragment -> a service that answers at once (C-STORE, C-ECHO)
+    a second one, "beside",     the jobs of Association: services that take their time. It begins with the
+      where there is a need     first of them
     any other thread            UpperLayer.cut (a stop, a suspension)
 
-So the socket has one reader and writer, and no lock; jobs hand their PDUs to NodeDul and wait while too many
-are on their way.
+One thread reads, so that a cancellation or an abort is heard while a service answers beside; both write,
+whole PDUs at a time. Nothing here polls, and no timer stands in for "nothing to do": a thread waits in the
+kernel for its peer, as long as its patience lasts.
 """
 
 from __future__ import annotations
@@ -26,314 +21,374 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-
-from pynetdicom.association import Association as PynetdicomAssociation
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.events import _INTERVENTION_EVENTS, get_default_handler
-from pynetdicom.pdu import A_RELEASE_RP
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import Malformed, Unavailable
-from node.dimse import sockets
-from node.dimse.accounts import Account
-from node.dimse.arrivals import Arrival
+from crosslight.standards.dicom.upper_layer import pdu as pdus
+from crosslight.standards.dicom.upper_layer.associate import (
+    APPLICATION_CONTEXT,
+    MAX_ASSOCIATE_BYTES,
+    AssociateAccept,
+    AssociateRequest,
+)
+from crosslight.standards.dicom.upper_layer.pdata import fragments_of
+from crosslight.standards.dicom.upper_layer.pdu import Rejection
+from crosslight.standards.problem import CrosslightError, Malformed, Unavailable
 from node.dimse.association import Association
-from node.dimse.pdata import P_DATA_TF, fragments_of
-from node.dimse.sockets import NodeSocket
+from node.dimse.pdu_reader import PduReader
+from node.dimse.sockets import DimseConnection
 
 log = get_logger("dimse")
 
-_OPENING_S = 10.0
-_SETTLE_STEPS = 100  # of 10 ms
-MAX_ON_THEIR_WAY = 4  # batches of PDUs that a job has handed over and that are not sent
-_INVALID = "Evt19"  # PS3.8 Table 9-10: an invalid PDU; the state machine aborts
+MAX_PDU_BYTES: Final = 2 << 20
+_DRAIN_BYTES: Final = 1 << 14
+_LAST_WORD_S: Final = 2.0  # for a peer to take an abort or a rejection, and to close
+_LAST_BYTES: Final = 4 << 20
 
 
-class _Fragments:
-    """A P-DATA-TF PDU, and its own primitive: PDVs that point into the bytes as they were received."""
+class AssociationRejected(Exception):
+    """The association is not to be."""
 
-    def __init__(self, values: list[tuple[int, memoryview]]) -> None:
-        self.presentation_data_value_list = values
-
-    def to_primitive(self) -> _Fragments:
-        """As pynetdicom's state machine asks for it."""
-        return self
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(str(rejection))
+        self.rejection = rejection
 
 
-class _Outgoing:
-    """PDUs of a job, for the thread that writes."""
+class Host(Protocol):
+    """Who decides about one connection."""
 
-    def __init__(self, pdus: bytes) -> None:
-        self.pdus = pdus
-
-
-class NodeDul(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
-    """The upper layer's thread, woken instead of polling."""
-
-    def __init__(self, assoc: UpperLayer) -> None:
-        super().__init__(assoc)
-        self.daemon = True
-        self._run_loop_delay = 0
-        self._sent_last = False
-        self.to_provider_queue = sockets.WakingQueue(self._wake_socket)
-        self.to_user_queue = sockets.WakingQueue(assoc.wake)
-
-    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
-        if bytestream[0] == P_DATA_TF:
-            return _Fragments(fragments_of(bytestream)), "Evt10"
-        decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
-        return decoded
-
-    def _process_recv_primitive(self) -> bool:
-        """Take what this side wants to send.
-
-        Between a job's PDUs the socket is looked at, for a cancellation or an abort.
-        """
-        waiting = self.to_provider_queue.queue
-        if not waiting or not isinstance(waiting[0], _Outgoing):
-            processed: bool = super()._process_recv_primitive()
-            return processed
-        self._sent_last = not self._sent_last
-        if self._sent_last:
-            self.assoc.write(self.to_provider_queue.get(block=False).pdus)
-        return self._sent_last
-
-    def _send(self, pdu: Any) -> None:
-        super()._send(pdu)
-        if isinstance(pdu, A_RELEASE_RP) and isinstance(self.socket, NodeSocket):
-            self.socket.released()
-
-    def idle_timer_expired(self) -> bool:
-        """Whether the peer has been silent for too long; not while it is us who are at work."""
-        return not self.assoc.receiving and bool(super().idle_timer_expired())
-
-    def _wake_socket(self) -> None:
-        if isinstance(self.socket, NodeSocket):
-            self.socket.wake()
-
-
-class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
-    """Hands fragments to the association, and runs its jobs: nothing is left to pynetdicom's own messages."""
-
-    def __init__(self, assoc: UpperLayer) -> None:
-        super().__init__(assoc)
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
-
-    def get_msg(self, block: bool = False) -> Any:
-        """Waits a moment for a job or a wake-up, in the association's thread; never returns a message."""
-        try:
-            job = self._jobs.get(timeout=sockets.IDLE_S)
-        except queue.Empty:
-            return None, None
-        if job is not None:
-            job()
-            self.dul._idle_timer.restart()
-        return None, None
-
-    def later(self, job: Callable[[], None] | None) -> None:
-        """Run ``job`` there; None only wakes it."""
-        self._jobs.put(job)
-
-    def receive_primitive(self, primitive: Any) -> None:
-        """P-DATA from the peer, in the upper layer's thread."""
-        self.assoc.wait_until_open()
-        self.assoc.receiving = True
-        try:
-            for context_id, data in primitive.presentation_data_value_list:
-                self.assoc.association.fragment(context_id, data)
-        except Unavailable:
-            pass  # it ended before its answer
-        except Malformed as error:
-            log.warning("an association is aborted", reason=error.what, address=self.assoc.address)
-            self.assoc.abort_now()
-        except Exception:
-            log.exception("receive")
-            self.assoc.abort_now()
-        finally:
-            self.dul._idle_timer.restart()
-            self.assoc.receiving = False
-
-
-class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has no types
-    """One connection: the line of an :class:`~node.dimse.association.Association`.
-
-    It makes that when the connection is accepted.
-
-    Args:
-        ae: pynetdicom's settings.
-        ended: Told when both threads are done with it.
-        arrival: The connection's room.
-    """
-
-    def __init__(self, ae: Any, ended: Callable[[UpperLayer], None], arrival: Arrival) -> None:
-        self._ended, self.arrival = ended, arrival
-        self.certificate: dict[str, Any] | None = None  # that was shown, in getpeercert() form
-        self.account: Account | None = None  # of a caller that was let in
-        self._association: Association | None = None
-        self.receiving = False
-        self._lost = False
-        self._on_their_way = threading.Semaphore(MAX_ON_THEIR_WAY)
-        self._established, self._opened = False, threading.Event()
-        super().__init__(ae, "acceptor")
-        self.dul = NodeDul(self)
-        self.dimse = NodeDimse(self)
-        # setters that reach into the dul
-        self.acse_timeout, self.dimse_timeout = ae.acse_timeout, ae.dimse_timeout
-        self.network_timeout = ae.network_timeout
-
-    def _bind_defaults(self) -> None:
-        for event in _INTERVENTION_EVENTS:
-            self.bind(event, get_default_handler(event))
-
-    # --- its association ------------------------------------------------------------------------------------
-
-    @property
-    def association(self) -> Association:
-        """What the fragments are for.
+    def shown(self, certificate: dict[str, Any] | None) -> None:
+        """A TLS handshake is over.
 
         Raises:
-            Malformed: before it was accepted.
+            CrosslightError: whoever showed this may not go on.
         """
+        ...
+
+    def failed(self, error: OSError) -> None:
+        """A TLS handshake came to nothing."""
+        ...
+
+    def asked(self, request: AssociateRequest) -> tuple[AssociateAccept, Association]:
+        """An association is asked for: the answer, and what the fragments are for.
+
+        Raises:
+            AssociationRejected: it is not to be.
+        """
+        ...
+
+    def ended(self) -> None:
+        """The connection, and whatever came of it, is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a peer is waited for, in seconds.
+
+    Attributes:
+        request_s: For a TLS handshake, and for all of an association request (ARTIM, PS3.8 9.1.5).
+        silence_s: While an association lasts.
+    """
+
+    request_s: float
+    silence_s: float
+
+
+class UpperLayer:
+    """One connection: the line of an :class:`~node.dimse.association.Association`, once that is accepted.
+
+    Args:
+        connection: To the peer.
+        address: The peer's.
+        visit: Who decides.
+        patience: With the peer.
+        ended: Told when its threads are done.
+
+    Raises:
+        Busy: there is no room for it.
+    """
+
+    def __init__(
+        self,
+        connection: DimseConnection,
+        address: str,
+        visit: Callable[[UpperLayer], Host],
+        patience: Patience,
+        ended: Callable[[UpperLayer], None],
+    ) -> None:
+        self.address = address
+        self.certificate: dict[str, Any] | None = None  # that was shown, in getpeercert() form
+        self._connection, self._patience, self._ended = connection, patience, ended
+        self._received = PduReader(self._receive)
+        self._writing = threading.Lock()
+        self._association: Association | None = None
+        self._longest, self._asked_by = 0, 0.0
+        self._over = False  # nothing can be sent any more
+        self._quiet = False  # the last word was said: what still comes is not read
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._state = threading.Lock()
+        self._n_jobs, self._worked_at = 0, 0.0
+        self._beside: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name=f"dimse@{address}", daemon=True)
+        self._visit = visit(self)
+
+    def start(self) -> None:
+        """Begin, in a thread.
+
+        Raises:
+            RuntimeError: the system has no room for one more; it is over then.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._end()
+            raise
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its threads; whether they have ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # --- its thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if self._shaken_hands() and self._negotiated():
+                self._carry()
+        except Malformed as error:
+            self._abort(pdus.INVALID_PARAMETER)
+            log.warning("an association is aborted", reason=error.what, address=self.address)
+        except TimeoutError:
+            if self._association is not None:
+                self._abort(pdus.UNKNOWN_REASON)
+            log.warning("a silent connection is ended", address=self.address)
+        except (OSError, Unavailable):
+            log.info("a connection broke off", address=self.address)
+        except Exception:
+            log.exception("receive")
+            self._abort(pdus.UNKNOWN_REASON)
+        finally:
+            self._end()
+
+    def _shaken_hands(self) -> bool:
+        try:
+            self.certificate = self._connection.begin(self._patience.request_s)
+            self._visit.shown(self.certificate)
+        except (OSError, CrosslightError) as error:
+            log.warning("connection failed", address=self.address)
+            if isinstance(error, OSError):
+                self._visit.failed(error)
+            return False
+        return True
+
+    def _negotiated(self) -> bool:
+        """The request, and what is answered (PS3.8 9.2.2: states 2 and 3)."""
+        asked = self._received.next(MAX_ASSOCIATE_BYTES)
+        if asked is None or asked[0] == pdus.ABORT:
+            return False
+        if asked[0] != pdus.ASSOCIATE_RQ:
+            self._abort(pdus.UNEXPECTED_PDU)
+            return False
+        request = AssociateRequest.parse(asked)
+        try:
+            if not request.version_known:
+                raise AssociationRejected(pdus.VERSION_UNKNOWN)
+            if request.application_context != APPLICATION_CONTEXT:
+                raise AssociationRejected(pdus.CONTEXT_NAME_UNKNOWN)
+            accept, self._association = self._visit.asked(request)
+        except AssociationRejected as rejected:
+            self._say_last(rejected.rejection.pdu())
+            return False
+        self._longest = request.user.longest_pdu
+        self.send(accept.pdu())
+        return True
+
+    def _carry(self) -> None:
+        """The association (PS3.8 9.2.2: states 6 to 13)."""
+        while (pdu := self._received.next(MAX_PDU_BYTES)) is not None and not self._quiet:
+            if pdu[0] == pdus.P_DATA_TF:
+                self._data(pdu)
+            elif pdu[0] == pdus.RELEASE_RQ:
+                if self._released():
+                    return
+            elif pdu[0] == pdus.ABORT:
+                return
+            else:
+                self._abort(pdus.UNEXPECTED_PDU)
+                return
+
+    def _data(self, pdu: memoryview) -> None:
         if self._association is None:
-            raise Malformed("Data before the association was accepted.", why="PS3.8 9.2.")
-        return self._association
+            return
+        try:
+            for context_id, data in fragments_of(pdu):
+                self._association.fragment(context_id, data)
+        except Unavailable:
+            pass  # it ended before its answer
+        except CrosslightError as error:
+            raise Malformed(error.what) from None
 
-    def carry(self, association: Association) -> None:
-        """It was accepted: this is what the fragments are for."""
-        self._association = association
+    def _released(self) -> bool:
+        """The caller wants no more: say so after what it is still owed; whether that is said."""
+        with self._state:
+            owed = self._n_jobs > 0
+        if owed:
+            if self._association is not None:
+                self._association.line_lost()  # it answers nothing any more
+            self.later(self._release)
+            return False
+        self._release()
+        return True
 
-    @property
-    def is_established(self) -> bool:
-        """As pynetdicom's threads say."""
-        return self._established
+    def _release(self) -> None:
+        try:
+            self.send(pdus.RELEASE_RESPONSE)
+        finally:
+            self._over = True
+            self._connection.cut()
 
-    @is_established.setter
-    def is_established(self, value: bool) -> None:
-        self._established = value
-        if value:
-            self._opened.set()
+    def _receive(self, into: memoryview, all_of_it: bool) -> int:
+        """Wait for the peer; while it waits for us, its silence is none."""
+        if self._association is None:
+            return self._connection.receive(into, self._left_for_request(), all_of_it=all_of_it)
+        while True:
+            try:
+                return self._connection.receive(into, self._patience.silence_s, all_of_it=all_of_it)
+            except TimeoutError:
+                with self._state:
+                    worked = self._n_jobs or time.monotonic() - self._worked_at < self._patience.silence_s
+                if self._received.begun or not worked:
+                    raise
 
-    def wait_until_open(self) -> None:
-        """Wait until the association's thread has ended the negotiation.
-
-        The peer may send as soon as it has the acceptance.
-        """
-        waited_s = 0.0
-        while not self._opened.wait(sockets.IDLE_S) and not self._kill and waited_s < _OPENING_S:
-            waited_s += sockets.IDLE_S
-
-    @property
-    def address(self) -> str:
-        """The peer's address."""
-        return str(self.requestor.address)
-
-    @property
-    def calling(self) -> tuple[str, str]:
-        """AE title and address of an association request."""
-        return str(self.requestor.primitive.calling_ae_title).strip(), self.address
+    def _left_for_request(self) -> float:
+        if not self._asked_by:
+            self._asked_by = time.monotonic() + self._patience.request_s
+        left = self._asked_by - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
     # --- the line (:class:`node.dimse.exchange.Line`) -------------------------------------------------------
 
     @property
     def longest_pdu(self) -> int:
         """The caller's Maximum Length Received; 0 = any."""
-        return int(self.requestor.maximum_length or 0)
+        return self._longest
 
     @property
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._lost or not self._established or not self.dul.is_alive()
+        return self._over
 
     @property
     def patience_s(self) -> float:
         """How long the caller's answer is waited for."""
-        return float(self.network_timeout or 0)
+        return self._patience.silence_s
 
-    def send(self, pdus: bytes) -> None:
-        """As :meth:`Line.send`: at once in the upper layer's thread; from another one it is handed over."""
-        if threading.current_thread() is self.dul:
-            if not self.over:
-                self.dul.socket.send(pdus)
-            return
-        while not self.over:
-            if self._on_their_way.acquire(timeout=sockets.IDLE_S):
-                self.dul.to_provider_queue.put(_Outgoing(pdus))
-                return
-        raise Unavailable("The association is over.")
-
-    @property
-    def has_to_send(self) -> bool:
-        """Whether PDUs of a job, or the state machine's, are waiting."""
-        return not self.dul.to_provider_queue.empty()
-
-    def write(self, pdus: bytes) -> None:
-        """Send what a job handed over, in the upper layer's thread."""
-        self._on_their_way.release()
-        if not self.over:
-            self.dul.socket.send(pdus)
+    def send(self, data: bytes) -> None:
+        """As :meth:`Line.send`."""
+        with self._writing:
+            if self._over:
+                raise Unavailable("The association is over.")
+            try:
+                self._connection.send(data, self._patience.silence_s)
+            except OSError:
+                self._over = True
+                self._connection.cut()
+                raise Unavailable("The association is over.") from None
 
     def later(self, job: Callable[[], None]) -> None:
         """As :meth:`Line.later`."""
-        self.dimse.later(job)
+        with self._state:
+            self._n_jobs += 1
+            if self._beside is None:
+                name = f"dimse beside@{self.address}"
+                self._beside = threading.Thread(target=self._work_beside, name=name, daemon=True)
+                self._beside.start()
+        self._jobs.put(job)
+
+    def _work_beside(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Unavailable:
+                pass  # there is nobody to tell
+            finally:
+                with self._state:
+                    self._n_jobs, self._worked_at = self._n_jobs - 1, time.monotonic()
 
     def abort(self) -> None:
         """As :meth:`Line.abort`."""
-        self.abort_now()
-        self.dul._wake_socket()
-
-    def abort_now(self) -> None:
-        """Let the state machine abort, as for an invalid PDU."""
-        self.dul.event_queue.put(_INVALID)
+        self._abort(pdus.UNKNOWN_REASON)
 
     # --- its end --------------------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """Let the association's thread look for a release or an abort."""
-        self.dimse.later(None)
+    def _abort(self, reason: int) -> None:
+        self._say_last(pdus.abort(pdus.BY_PROVIDER, reason))
 
-    def run_reactor(self) -> None:
-        """The association from request to end, with its account settled whatever happens."""
+    def _say_last(self, pdu: bytes) -> None:
+        """Send it as far as that goes, and nothing after it."""
+        if not self._writing.acquire(timeout=_LAST_WORD_S):  # whoever sends is not read
+            self._over = True
+            self._connection.cut()
+            return
         try:
-            super().run_reactor()
+            if not self._over:
+                self._over = self._quiet = True
+                self._connection.send(pdu, _LAST_WORD_S)
+                self._connection.end_sending()
+        except OSError:
+            self._connection.cut()
         finally:
-            self._settle()
-            if self._association is not None:
-                self._association.close()
-            self._ended(self)
+            self._writing.release()
 
-    def _settle(self) -> None:
-        """Let the upper layer say what it has to (an abort), then end its thread."""
-        for _ in range(_SETTLE_STEPS):
-            if not self.dul.is_alive() or self.dul.state_machine.current_state == "Sta1":
-                break
-            time.sleep(0.01)
-        self.dul.kill_dul()
-        if isinstance(self.dul.socket, NodeSocket):
-            self.dul.socket.end()
+    def _wait_for_the_peer_to_close(self) -> None:
+        """What it has sent meanwhile is read and dropped, or it would lose our last word with it (TCP)."""
+        until, left, room = time.monotonic() + _LAST_WORD_S, _LAST_BYTES, memoryview(bytearray(_DRAIN_BYTES))
+        try:
+            while left > 0 and (wait_s := until - time.monotonic()) > 0:
+                received = self._connection.receive(room, wait_s)
+                if not received:
+                    return
+                left -= received
+        except OSError:
+            return
 
-    def lose_line(self) -> None:
-        """The connection is closed: whoever waits to send, or for an answer, need not."""
-        self._lost = True
+    def _end(self) -> None:
+        if self._quiet:
+            self._wait_for_the_peer_to_close()
+        self._over = True
+        self._connection.cut()
         if self._association is not None:
             self._association.line_lost()
+        if self._beside is not None:
+            self._jobs.put(None)
+            self._beside.join()
+        self._connection.close()
+        if self._association is not None:
+            self._association.close()
+        try:
+            self._visit.ended()
+        except CrosslightError as error:
+            log.warning("an association's outcome is not noted", reason=error.what, address=self.address)
+        finally:
+            self._ended(self)
 
     def cut(self) -> None:
         """Abort now, from any thread, without waiting.
 
         An object that is being committed still is, unanswered.
         """
-        if self.is_established:
-            self.is_established = False
-            self.acse.send_abort(0x00)
-        self._kill = True
-        self._reactor_checkpoint.set()
-        self.give_up()
-        self.lose_line()
-        self.wake()
-
-    def give_up(self) -> None:
-        """Stop waiting for an association request that can no longer come."""
-        if self.requestor.primitive is None:
-            self.dul.to_user_queue.put(None)
+        if self._writing.acquire(blocking=False):
+            try:
+                if not self._over and self._association is not None:
+                    self._connection.send_at_once(pdus.abort(pdus.BY_USER))
+                self._over = True
+            finally:
+                self._writing.release()
+        self._over = True
+        self._connection.cut()
+        if self._association is not None:
+            self._association.line_lost()

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
 from crosslight.runtime.document_codes import ProcedureCodesConfig
+from crosslight.standards.access import BEFORE_GRANTS, Grants
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import ODS_OID
+
+#: What may be granted to a system at a node: it registers nothing and feeds nobody there.
+NODE_CAPABILITIES = ("find", "open", "export", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,43 @@ class RegionConfig:
     max_skew_warn_s: float = setting(
         2.0, "Clock difference to the registry from which on a warning is logged.", low=0.1
     )
+    reach: str = setting(
+        "auto",
+        "How the region reaches this node for images: direct (its listener for systems is let in by the"
+        " firewall), tunnel (through the link, which the node makes: nothing is let in), auto (direct where"
+        " that works).",
+        choices=("auto", "direct", "tunnel"),
+    )
+    proxy: str = setting(
+        "environment",
+        "HTTP proxy on the way to the registry, for joining, the link and doctor: http://host:port"
+        " (user:password@ before the host where it asks), environment (https_proxy and no_proxy), or empty"
+        " for none. It has to pass TLS on unopened.",
+    )
     directory_grace_hours: float = setting(
         24.0,
         "How long after the end of the region's directory, when the registry is away, those who show only a"
         " certificate are still let in. People's tokens are taken as before.",
         low=0,
         high=720,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSystemConfig:
+    """One ``[[publish.xds.systems]]``: a system that calls this node, and what it may."""
+
+    name: str = setting(
+        "",
+        "Of its certificate: the whole subject as CN=…,O=…, or its common name, or an alternative name where"
+        " it has none.",
+        example="CN=viewer,O=Trust",
+    )
+    may: tuple[str, ...] = setting(
+        [],
+        f"Of {', '.join(NODE_CAPABILITIES)}: search one patient, fetch images and manifests, ask for"
+        " everybody, store here.",
+        example=["find", "open"],
     )
 
 
@@ -90,6 +125,19 @@ class ForeignRegistryConfig:
         "Each: what a DocumentEntry says by its study's procedure; without any, 18748-4 and N..",
     )
 
+    systems: tuple[NamedSystemConfig, ...] = setting(
+        [],
+        "Each: a system that may call this node, and what it may. With one or more, who is not named may"
+        " nothing; without any, every certificate under ca may search, fetch and store.",
+    )
+
+    def grants(self, subject: str, name: str) -> Grants:
+        """What the system with this certificate may here (ADR 0036)."""
+        if not self.systems:
+            return BEFORE_GRANTS
+        may = {capability for one in self.systems if one.name in (subject, name) for capability in one.may}
+        return Grants(capabilities=frozenset(may), store_at=self.organisation_code if "store" in may else "")
+
     def check(self, *, secured: bool = False) -> None:
         """Whether everything is there that a foreign registry needs.
 
@@ -106,6 +154,12 @@ class ForeignRegistryConfig:
         for name in ("registry_url", "mllp", "organisation_code", *(("certificate",) if secured else ())):
             if not getattr(self, name):
                 raise ConfigError(f"publish.xds.{name} is missing.", where=f"publish.xds.{name}")
+        for one in self.systems:
+            if not one.name or set(one.may) - set(NODE_CAPABILITIES):
+                raise ConfigError(
+                    f"publish.xds.systems: each has a name, and may some of {', '.join(NODE_CAPABILITIES)}.",
+                    where="publish.xds.systems",
+                )
         if self.organisation_authority and not is_uid(self.organisation_authority):
             raise ConfigError(
                 "publish.xds.organisation_authority must be an OID.",

@@ -2,7 +2,7 @@
 
 ``[publish] kind = "xds"``. Who the node is comes from ``[publish.xds]``, certificates come from files that
 others renew. There is no directory, there are no access tokens, and nobody suspends it: whoever shows a
-certificate of the configured authority is a system.
+certificate of the configured authority is a system, and may what ``[[publish.xds.systems]]`` grants it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from crosslight.runtime.health import Gauge
 from crosslight.runtime.peers import check_end
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, client_context
+from crosslight.runtime.tunnel.carrier import Take
 from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import Endpoints, MembershipFacts
@@ -157,7 +158,7 @@ class Independent:
         # here, not above: it loads all of HTTP, for which most commands need not wait
         from node.serve.systems import SystemsGate
 
-        return SystemsGate(clock, open_mode=self._open)
+        return SystemsGate(clock, self._config.grants, open_mode=self._open)
 
     def certified(self, clock: Clock) -> Callable[[dict[str, Any]], None]:
         """Nobody withdraws one here."""
@@ -183,6 +184,19 @@ class Independent:
 
     def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
         yield "Registry", f"{self._config.registry_url} (XDS; nothing is joined)"
+
+    def calls(self, road: str) -> Iterator[tuple[str, str, bool]]:
+        yield self._config.registry_url, "publication: ITI-42, ITI-57, ITI-62, ITI-18", True
+        if self._config.mllp:
+            yield self._config.mllp, "publication: patients (ITI-8)", True
+
+    @property
+    def lists_address(self) -> str:
+        return ""
+
+    @property
+    def systems(self) -> str:
+        return "systems with a certificate of its authority"
 
     def registry_target(self) -> Target:
         """Of one that is not ours only ITI-18 is known."""
@@ -227,6 +241,9 @@ class NoConnection:
         self._tasks = [
             asyncio.create_task(credentials.watch(self._clock)) for credentials in self._membership.in_use()
         ]
+
+    def carry(self, take: Take) -> None:
+        """Nothing comes through a link that is not there."""
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from crosslight.runtime.clock import Ids
 from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import reached_not
+from crosslight.runtime.proxies import host_and_port, opener, proxy_to
 from crosslight.runtime.seams import Http, Seams
 from crosslight.runtime.signing import private_pem
 from crosslight.runtime.tls import GATEWAY_NAME, spki_pin
@@ -44,6 +46,8 @@ from node.membership.state import FACTS, RegionState, write_membership
 log = get_logger("region")
 
 MAX_REPLY_BYTES = 1 << 20
+_SHOWN_S = 10.0
+_OF_ANOTHER_AUTHORITY = frozenset({18, 19, 20, 21})  # X509_V_ERR of chains that end at none that is trusted
 _REFUSALS: dict[int, type[CrosslightError]] = {
     400: Malformed,
     401: Unauthenticated,
@@ -84,7 +88,9 @@ def pinned(bundle_pem: str, pin: str) -> str:
     )
 
 
-async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
+async def join(
+    invitation: str, folder: Path, seams: Seams, authorities: Sequence[str] = (), proxy: str = ""
+) -> RegionState:
     """Join, and write what was given into ``folder``.
 
     Joining again keeps OIDs and secret: the registry knows them.
@@ -95,11 +101,12 @@ async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequenc
         seams: HTTP, and durable writes.
         authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the
             operator.
+        proxy: As ``region.proxy`` says: an HTTP proxy's URL, ``environment``, or '' for none.
 
     Raises:
         Malformed: the invitation, or the registry's answer, cannot be read; an authority cannot be the
             trust's own.
-        ConfigError: this node is another member already.
+        ConfigError: this node is another member already, or ``proxy`` is none.
         Forbidden: the pin does not match (nothing secret was sent), or the member is suspended.
         Unauthenticated: the registry does not know the invitation.
         Conflict: the invitation was used.
@@ -111,43 +118,53 @@ async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequenc
         raise ConfigError(
             f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder."
         )
-    authority = pinned(await _bundle(seams.http, invited.url), invited.pin)
+    way = _Way(seams.http, invited.url, proxy_to(invited.url, proxy))
+    authority = pinned(await _bundle(way), invited.pin)
     key_pem, csr_pem = new_request(invited.code, seams.ids)
-    reply = await _ask(seams.http, invited, authority, csr_pem, authorities)
+    reply = await _ask(way, invited, authority, csr_pem, authorities)
     _check(reply, invited, key_pem)
     write_membership(folder, reply, key_pem, seams.files)
     log.info("joined", code=reply.member.code, epoch=reply.member.epoch)
     return RegionState(folder, seams.files)
 
 
-async def _bundle(http: Http, url: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the registry is reached: its address, and the proxy before it ('' = none)."""
+
+    http: Http
+    url: str
+    proxy: str
+
+
+async def _bundle(way: _Way) -> str:
     """The trust bundle from someone not yet trusted; only its pin gives it weight."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    async with http.client(unverified, read_timeout_s=15) as session:
-        answer = await _json(session, "GET", f"{url}/join", None)
+    async with way.http.client(unverified, read_timeout_s=15, proxy=way.proxy) as session:
+        answer = await _json(session, way, "GET", None)
     return str(answer.get("bundle_pem", ""))
 
 
 async def _ask(
-    http: Http, invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]
+    way: _Way, invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]
 ) -> JoinReply:
     verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     verified.minimum_version = ssl.TLSVersion.TLSv1_2
     verified.load_verify_locations(cadata=authority)
     optional = {"authorities": list(authorities)} if authorities else {}
     body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **optional})
-    async with http.client(verified, read_timeout_s=30) as session:
-        reply = await _json(session, "POST", f"{invited.url}/join", body, asked=GATEWAY_NAME)
+    async with way.http.client(verified, read_timeout_s=30, proxy=way.proxy) as session:
+        reply = await _json(session, way, "POST", body, asked=GATEWAY_NAME)
         return JoinReply.from_plain(reply)
 
 
 async def _json(
-    session: aiohttp.ClientSession, method: str, url: str, body: bytes | None, *, asked: str = ""
+    session: aiohttp.ClientSession, way: _Way, method: str, body: bytes | None, *, asked: str = ""
 ) -> dict[str, Any]:
     """A JSON answer; ``asked``: whom the certificate has to name, whatever was dialled ('': the host)."""
-    headers = {"Content-Type": "application/json"} if body else {}
+    headers, url = {"Content-Type": "application/json"} if body else {}, f"{way.url}/join"
     named = asked if asked and url.startswith("https://") else None
     try:
         async with session.request(
@@ -157,6 +174,14 @@ async def _json(
             data = b"".join([chunk async for chunk in chunks])
             status = response.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        certificate = getattr(error, "certificate_error", None)
+        if getattr(certificate, "verify_code", 0) in _OF_ANOTHER_AUTHORITY:
+            # the pin did match: the registry is behind it, and something between opens what is said
+            raise Unavailable(
+                f"The registry cannot be reached at {url} without being read on the way."
+                " The invitation was not sent.",
+                why=await opener(host_and_port(url), way.proxy, _SHOWN_S, "the registry"),
+            ) from None
         raise Unavailable(
             f"The registry cannot be reached at {url}.",
             why=reached_not(error),

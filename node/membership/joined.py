@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,20 +13,24 @@ from typing import TYPE_CHECKING, Any
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.peers import check_certificate
+from crosslight.runtime.proxies import proxy_to
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, Identity
 from crosslight.runtime.tokens import TokenVerifier
-from crosslight.runtime.waiting import Subscribers
+from crosslight.runtime.tunnel.carrier import Take
+from crosslight.runtime.waiting import Backoff, Subscribers
+from crosslight.standards.fhir.order_list import OPERATION
 from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.region import Region
 from crosslight.standards.xds.model.publication import Source
 from node.membership.config import RegionConfig
 from node.membership.link import Link, Speaker
-from node.membership.link_record import SeenLink, link_text, read_seen, skew_text, write_seen
+from node.membership.link_record import SeenLink, link_text, reach_text, read_seen, skew_text, write_seen
 from node.membership.model import Feed, LinkStatus, RegistryRoads, own_authority
 from node.membership.renewal import Renewal
 from node.membership.standing import UNHEARD, DirectoryAge, RegionWord, age_of
 from node.membership.state import BUNDLE, IDENTITY, RegionState
+from node.membership.tunnel import NodeTunnel
 
 if TYPE_CHECKING:
     from crosslight.client.doctor import Target
@@ -132,7 +137,7 @@ class Joined:
     def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> RegionConnection:
         state = self.state
         link = Link(state, self._config, seams, endpoints=endpoints, open_mode=self._open, software=software)
-        return RegionConnection(self._folder, state, link, seams)
+        return RegionConnection(self._folder, state, link, seams, self._config)
 
     # --- in words -------------------------------------------------------------------------------------------
 
@@ -142,9 +147,28 @@ class Joined:
         yield "Link", link_text(seen, serving=serving)
         if seen is not None and serving and (skew := skew_text(seen)):
             yield "Clock", skew
+        if seen is not None and serving and seen.connected and (reach := reach_text(seen)):
+            yield "Images are fetched", reach
         own = (*state.member.authorities, state.member.authority)
         asked = "".join(f"; {authority} (not agreed yet)" for authority in state.member.asked)
         yield "Patient authorities", ", ".join(own) + asked
+
+    def calls(self, road: str) -> Iterator[tuple[str, str, bool]]:
+        registry = self.state.registry
+        carried = "" if self._config.reach == "direct" else ", images (tunnel)"
+        yield registry.grpc, f"the link, the index feed, renewal of the certificate{carried}", True
+        yield registry.people, "joining again; doctor", False
+        if road == "soap":
+            yield registry.systems, "publication by SOAP", True
+            yield registry.mllp, "publication by SOAP: patients", True
+
+    @property
+    def lists_address(self) -> str:
+        return f"{self.state.registry.systems}/fhir/ImagingStudy/{OPERATION}"
+
+    @property
+    def systems(self) -> str:
+        return "the region's gateway" if self._config.reach != "tunnel" else ""
 
     def registry_target(self) -> Target:
         from crosslight.client.doctor import Target
@@ -154,6 +178,7 @@ class Joined:
         return Target(
             name=f"Registry of {self.state.region.name}, as this node sees it",
             base=registry.people,
+            proxy=proxy_to(registry.people, self._config.proxy),
             fhir=f"{registry.people}/fhir",
             xds_registry=f"{registry.systems}{REGISTRY_PATH}",
             ca=self.authorities_file,
@@ -165,12 +190,17 @@ class Joined:
 class RegionConnection:
     """The link, and the certificate's renewal over it; as :class:`node.membership.membership.Connection`."""
 
-    def __init__(self, folder: Path, state: RegionState, link: Link, seams: Seams) -> None:
-        self._folder, self._state, self._files = folder, state, seams.files
+    def __init__(
+        self, folder: Path, state: RegionState, link: Link, seams: Seams, config: RegionConfig
+    ) -> None:
+        self._folder, self._state, self._files, self._config = folder, state, seams.files, config
         self._clock = seams.clock
         self.link = link
         self._renewal = Renewal(state, link, seams)
+        self._backoff = Backoff(config.reconnect_min_s, config.reconnect_max_s, seams.draw, least=0.5)
         self._seen: SeenLink | None = None
+        self.tunnel: NodeTunnel | None = None
+        self._carrying: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> LinkStatus:
@@ -227,6 +257,15 @@ class RegionConnection:
         if not self.link.open_mode:
             self._renewal.start()
 
+    def carry(self, take: Take) -> None:
+        if self._config.reach != "direct":
+            self.tunnel = NodeTunnel(self.link, self._config, self._clock, self._backoff, take)
+            self._carrying = asyncio.create_task(self.tunnel.run())
+
     async def stop(self) -> None:
+        if self._carrying is not None:
+            self._carrying.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._carrying
         await self._renewal.stop()
         await self.link.stop()

@@ -77,7 +77,7 @@ class Link:
         self.state, self.config, self.open_mode = state, config, open_mode
         self.clock, self._link = seams.clock, seams.link
         self.endpoints, self.software = endpoints, software
-        self._proof = GatewayProof(state, self._link, config.connect_timeout_s, open_mode=open_mode)
+        self._proof = GatewayProof(state, self._link, config, open_mode=open_mode)
         self.speaker: Speaker
         self.status = LinkStatus(since=seams.clock.now())
         self.changed: Subscribers[LinkStatus] = Subscribers()  # told of each new status
@@ -137,7 +137,7 @@ class Link:
     # --- channels -------------------------------------------------------------------------------------------
 
     def _new_channel(self) -> grpc.aio.Channel:
-        timeout_ms = int(self.config.connect_timeout_s * 1000)
+        timeout_ms, proxy = int(self.config.connect_timeout_s * 1000), self._proof.proxy
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", self.config.max_message_bytes),
             ("grpc.max_send_message_length", self.config.max_message_bytes),
@@ -148,7 +148,8 @@ class Link:
             ("grpc.min_reconnect_backoff_ms", timeout_ms),
             ("grpc.max_reconnect_backoff_ms", max(1000, int(self.config.reconnect_max_s * 1000))),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_http_proxy", int(bool(proxy))),
+            *([("grpc.http_proxy", proxy)] if proxy else []),
         ]
         return self._link.channel(
             self.state.registry.grpc,
@@ -196,14 +197,12 @@ class Link:
     def _down(self, session: Session) -> None:
         before = self.status
         since = self.clock.now() if before.connected else before.since
+        refused = self._proof.trouble or session.refused
         self._set_status(
-            replace(
-                before, connected=False, since=since, refused=session.refused, suspended=session.suspended
-            )
+            replace(before, connected=False, since=since, refused=refused, suspended=session.suspended)
         )
-        news = (session.refused, session.suspended) != (before.refused, before.suspended)
-        if before.connected or news:
-            log.warning("link lost", reason=session.suspended or session.refused or session.why)
+        if before.connected or (refused, session.suspended) != (before.refused, before.suspended):
+            log.warning("link lost", reason=session.suspended or refused or session.why)
         self._changed.clear()
         # A new channel tries at once, where this one may be in a pause of its own; and it uses a renewed
         # certificate.
@@ -238,11 +237,11 @@ class Link:
         for event in waiters:
             event.set()
 
-    def skewed(self, skew_ms: int) -> None:
-        """The clocks were compared."""
+    def acknowledged(self, skew_ms: int, reach: str) -> None:
+        """The clocks were compared, and the registry says how it reaches this node."""
         if abs(skew_ms) > self.config.max_skew_warn_s * 1000 >= abs(self.status.skew_ms):
             log.warning("the clock differs from the registry's", skew_s=skew_ms / 1000)
-        self._set_status(replace(self.status, skew_ms=skew_ms))
+        self._set_status(replace(self.status, skew_ms=skew_ms, reach=reach[:16]))
 
     def _set_status(self, status: LinkStatus) -> None:
         self.status = status
@@ -366,7 +365,7 @@ class Session:
 
     def _ack(self, ack: pb.HeartbeatAck) -> None:
         self._acked_s = self._link.clock.monotonic_s()
-        self._link.skewed(ack.node_skew_ms)
+        self._link.acknowledged(ack.node_skew_ms, ack.reach)
 
     def _directory(self, directory: pb.Directory) -> None:
         try:

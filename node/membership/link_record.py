@@ -28,6 +28,7 @@ class SeenLink:
     suspended: str | None = None  # the reason
     refused: str = ""
     skew_s: int = 0
+    reach: str = ""  # how the registry calls this node: direct or tunnel
 
     @classmethod
     def of(cls, status: LinkStatus) -> SeenLink:
@@ -41,6 +42,7 @@ class SeenLink:
             suspended=status.suspended,
             refused=status.refused,
             skew_s=round(status.skew_ms / 1000),
+            reach=status.reach,
         )
 
 
@@ -68,8 +70,8 @@ def link_text(seen: SeenLink | None, *, serving: bool) -> str:
         return "never linked" + (", trying" if serving else "")
     since = seen.since[:16].replace("T", " ") + " UTC" if seen.since else "an unknown time"
     if seen.suspended is not None:
-        reason = f": {printable(seen.suspended)}" if seen.suspended else ""
-        return f"SUSPENDED by the region since {since}{reason}. Ask its operator."
+        said = printable(seen.suspended).strip() or "Ask its operator."
+        return f"SUSPENDED by the region since {since}: {said}"
     if not serving:
         last = "linked" if seen.connected else "not linked"
         return f"none: the node does not run (last known: {last} since {since})"
@@ -84,3 +86,11 @@ def skew_text(seen: SeenLink) -> str:
     if abs(seen.skew_s) < SKEW_WARN_S:
         return ""
     return f"{seen.skew_s:+d} s from the registry's: set up NTP; above 60 s nothing is released"
+
+
+def reach_text(seen: SeenLink) -> str:
+    """How the region gets at this node's images; '' = the registry has not said."""
+    return {
+        "direct": "directly, at its listener for systems",
+        "tunnel": "through the link (tunnel): nothing is let in for it",
+    }.get(seen.reach, "")

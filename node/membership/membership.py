@@ -18,6 +18,7 @@ from crosslight.runtime.files import Files
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials
+from crosslight.runtime.tunnel.carrier import Take
 from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.region import Region
@@ -72,6 +73,10 @@ class Connection(Protocol):
 
         ``speaker`` answers for the node where there is a link.
         """
+        ...
+
+    def carry(self, take: Take) -> None:
+        """Have ``take`` serve the connections that come through the link, where there is one that may."""
         ...
 
     async def stop(self) -> None:
@@ -152,6 +157,20 @@ class Membership(Protocol):
 
     def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
         """How it stands, in rows for the ``status`` command."""
+        ...
+
+    def calls(self, road: str) -> Iterator[tuple[str, str, bool]]:
+        """Addresses of the registry that this node calls, publishing by ``road``; why; whether always."""
+        ...
+
+    @property
+    def lists_address(self) -> str:
+        """Where a patient's list for an order is asked for (ADR 0060); '' where nobody gives one."""
+        ...
+
+    @property
+    def systems(self) -> str:
+        """Who connects to fetch what this node gives out, in words; '' = nobody: it has a tunnel."""
         ...
 
     def registry_target(self) -> Target:

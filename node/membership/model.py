@@ -64,6 +64,7 @@ class LinkStatus:
     skew_ms: int = 0  # this node's clock minus the registry's
     epoch: int = 0
     incarnation: str = ""
+    reach: str = ""  # how the registry reaches this node's faces: direct or tunnel; '' = it has not said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ def result_of(job: Job, reply: pb.ActResult) -> Result:
     if outcome == pb.ActResult.STALE:
         return Disagreement(reply.message or "the registry has a newer version")
     if outcome == pb.ActResult.EPOCH:
-        return Disagreement(reply.message or "the registry expects another epoch")
+        return Disagreement(reply.message or "the registry expects another epoch", whole=True)
     return Later(reply.message or "the registry asks to try again", patience=True)
 
 

@@ -140,9 +140,13 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """The destination knows more than we remember (stale, or another epoch): compare before anything else."""
+    """The destination knows more than we remember: compare before anything else.
+
+    ``whole``: it is not about this study alone (another epoch).
+    """
 
     why: str
+    whole: bool = False
 
 
 Result = Done | Learnt | Anew | DeliveryRefused | Later | Disagreement

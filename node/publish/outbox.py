@@ -21,6 +21,8 @@ from node.publish.road import Road, RoadDown
 log = get_logger("publish")
 
 IDLE_S = 30.0  # looks at the table at least so often, whatever it was told
+COMPARED_FOR_ONE = 3  # comparisons for one study's sake; where it still disagrees it is put off by itself
+MOST_DISAGREEING = 10_000  # studies of which it is known how often they disagreed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,8 @@ class Outbox:
         clock: Time.
         draw: Jitter of retries.
         retry: Spacing of retries.
-        on_disagreement: Called with a reason when the destination knows more than we remember; it should hold
-            the outbox and compare.
+        on_disagreement: Called with a reason and seconds to wait when the destination knows more than we
+            remember; it should hold the outbox, and compare after so long.
         on_anew: Called when studies need a new revision.
     """
 
@@ -55,7 +57,7 @@ class Outbox:
         draw: Draw,
         retry: Retry,
         *,
-        on_disagreement: Callable[[str], None],
+        on_disagreement: Callable[[str, float], None],
         on_anew: Callable[[], None],
     ) -> None:
         self._store = store
@@ -66,6 +68,8 @@ class Outbox:
         self._study_backoff = Backoff(retry.first_s, retry.study_longest_s, draw)
         self._on_disagreement, self._on_anew = on_disagreement, on_anew
         self._held: dict[str, str] = {}
+        self._disagreed: dict[str, int] = {}  # study -> how often, since it was last acknowledged
+        self._disagreement: tuple[str, int] = ("", 0)  # of this pass: why, and how often before at most
         self._wake = Wake(clock)
         self._failures = 0
         self._down = ""
@@ -139,6 +143,7 @@ class Outbox:
             else:
                 settled += [self._settled(job, result) for job, result in zip(batch, answer, strict=True)]
         await self._store.settle(settled)
+        self._tell_disagreement()
         if any(settlement.anew for settlement in settled):
             self._on_anew()
         await self._note_incarnation()
@@ -162,7 +167,7 @@ class Outbox:
             return
         known = (await self._store.destination()).incarnation
         if known and known != incarnation:
-            self._on_disagreement("the registry's database is another one than before")
+            self._on_disagreement("the registry's database is another one than before", 0.0)
         elif not known:
             await self._store.set_incarnation(incarnation)
 
@@ -171,14 +176,14 @@ class Outbox:
     def _settled(self, job: Job, result: Result) -> Settled:
         now = self._clock.now().timestamp()
         if isinstance(result, Done):
+            self._disagreed.pop(job.study_uid, None)
             return Settled(
                 study_uid=job.study_uid, truth=True, acked=result.acked, acknowledged=job.act.version
             )
         if isinstance(result, DeliveryRefused):
             return self._park(job, result.code, result.why, now)
         if isinstance(result, Disagreement):
-            self._on_disagreement(result.why)
-            return Settled(study_uid=job.study_uid, truth=False, next_unix=now + self._retry.first_s)
+            return self._disagree(job, result, now)
         if isinstance(result, Learnt) and not result.refused:
             return Settled(study_uid=job.study_uid, truth=True, acked=result.acked, attempts=job.attempts)
         attempts = job.attempts + 1
@@ -206,6 +211,29 @@ class Outbox:
             next_unix=now + delay_s,
             anew=isinstance(result, Anew),
         )
+
+    def _disagree(self, job: Job, result: Disagreement, now: float) -> Settled:
+        """A comparison mends it, unless the destination is at fault: then it must not go round for ever."""
+        times = self._disagreed.pop(job.study_uid, 0) + 1
+        self._disagreed[job.study_uid] = times
+        if len(self._disagreed) > MOST_DISAGREEING:
+            del self._disagreed[next(iter(self._disagreed))]
+        if times <= COMPARED_FOR_ONE or result.whole:
+            self._disagreement = (result.why, max(times, self._disagreement[1]))
+        else:
+            log.warning("study disagrees again after comparisons", study=job.study_uid, times=times)
+        return Settled(
+            study_uid=job.study_uid,
+            truth=False,
+            attempts=job.attempts + 1,
+            next_unix=now + self._study_backoff.delay_s(times),
+            parked_why=result.why,
+        )
+
+    def _tell_disagreement(self) -> None:
+        (why, times), self._disagreement = self._disagreement, ("", 0)
+        if why:
+            self._on_disagreement(why, self._study_backoff.delay_s(times) if times > 1 else 0.0)
 
     def _park(
         self, job: Job, code: str, why: str, now: float, learnt: Learnt | Anew | None = None

@@ -150,6 +150,7 @@ class Publisher:
             if new_epoch:
                 # nothing sent under an older epoch is under way any more, so there is nothing to settle
                 await self._rows.learnt({}, all_compared=True)
+                self.outbox.release("reconcile")  # the one that a restored database owed too
             await self._rows.set_incarnation(grant.incarnation)
         if new_epoch:
             self._look_for_forced()
@@ -184,11 +185,14 @@ class Publisher:
 
     # --- comparing ------------------------------------------------------------------------------------------
 
-    def _disagreement(self, why: str) -> None:
+    def _disagreement(self, why: str, wait_s: float) -> None:
         self.outbox.hold("reconcile", why)
-        self._run_beside(self._disagree(why))
+        self._run_beside(self._disagree(why, wait_s))
 
-    async def _disagree(self, why: str) -> None:
+    async def _disagree(self, why: str, wait_s: float) -> None:
+        if wait_s:  # it disagreed after the last comparison too
+            log.warning("registry disagrees again", reason=why, delay_s=round(wait_s, 1))
+            await self._clock.sleep(wait_s)
         await self.on_reconcile(why)
         self._destination.hello_again()
 
@@ -267,6 +271,7 @@ class Publisher:
 
     async def status(self) -> PublishStatus:
         """For heartbeats and ``status``."""
+        await self.reviser.catch_up()  # what was answered as stored is listed, or waits: never neither (D19)
         node = await self.store.node()
         destination = await self._rows.destination()
         waiting, parked, indexed_from = await self._rows.counts(self.reviser.pending())

@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
@@ -22,6 +22,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.problem import CrosslightError
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient
 from node.holdings import Holdings
 from node.publish.store import PublishStore
@@ -114,7 +115,7 @@ async def read_again(
             revision = await store.revision(row.version)
             if revision is not None and revision.record is not None:
                 report.before.add(revision.record.patient)
-            if replace(record, progress=row.progress).digest() != row.digest:
+            if changed(record, progress=row.progress).digest() != row.digest:
                 report.changed += 1
                 if not dry_run:
                     await holdings.touch([study_uid])
@@ -216,10 +217,10 @@ class Rereader:
         if state.done:
             return False
         page = await self._holdings.study_uids(state.after, PAGE)
-        changed = [study_uid for study_uid in page if await self._differs(study_uid)]
-        if changed:
-            await self._holdings.touch(changed)
-            log.info("read again", count=len(changed))
+        differing = [study_uid for study_uid in page if await self._differs(study_uid)]
+        if differing:
+            await self._holdings.touch(differing)
+            log.info("read again", count=len(differing))
         if rules_key(self._rules()) == key:
             await self._store.save_reread(key, page[-1] if page else state.after, done=len(page) < PAGE)
         return True
@@ -229,4 +230,4 @@ class Rereader:
         if row is None or row.state != "live":
             return False
         record = await self._holdings.record(study_uid)
-        return record is not None and replace(record, progress=row.progress).digest() != row.digest
+        return record is not None and changed(record, progress=row.progress).digest() != row.digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
 from crosslight.standards.national import was_unread
 from crosslight.standards.problem import CrosslightError
+from crosslight.standards.records import changed
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.holdings import Holdings
 from node.marks import Mark
@@ -82,6 +84,7 @@ class Reviser:
         self._on_revision, self._on_used_up = on_revision, on_used_up
         self._wake = Wake(seams.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock, self._told = threading.Lock(), list[str]()
         self._unseen: str | None = ""  # cursor through the marks of before the start; None = done
         self._forced: str | None = ""  # cursor through studies to be published again; None = done
         self._serial: int | None = None  # of the last change looked at; None = before the first look
@@ -95,8 +98,20 @@ class Reviser:
         self._holdings.on_change(self._changed_in_any_thread)
 
     def _changed_in_any_thread(self, study_uid: str) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._changed, study_uid)
+        """One wake of the loop for all changes until it comes to them."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        with self._lock:
+            self._told.append(study_uid)
+            if len(self._told) > 1:
+                return
+        self._loop.call_soon_threadsafe(self._take_told)
+
+    def _take_told(self) -> None:
+        with self._lock:
+            told, self._told = self._told, []
+        for study_uid in dict.fromkeys(told):
+            self._changed(study_uid)
 
     def _changed(self, study_uid: str) -> None:
         fresh = study_uid not in self._schedule
@@ -116,6 +131,10 @@ class Reviser:
         That is every study that changed before the start, and every one that a comparison found to differ.
         """
         return self._unseen is None and self._forced is None
+
+    async def catch_up(self) -> None:
+        """Hear of all that was taken in, so that nothing of it is missing in :meth:`pending`."""
+        await self._holdings.catch_up()
 
     def pending(self) -> list[str]:
         """Studies that wait for a revision."""
@@ -211,7 +230,7 @@ class Reviser:
             progress = "complete"
             done = await self._gone(study_uid, row, mark)
         else:
-            done = await self._live(replace(record, progress=progress), instances, row, mark)
+            done = await self._live(changed(record, progress=progress), instances, row, mark)
         if not done:
             self._schedule.at_once(study_uid, now)
             return

@@ -38,7 +38,7 @@ from node.serve.release import GRANT, Grant
 ListenerKind = Literal["people", "systems"]
 
 #: Below these nobody comes without credentials; all else of a node (health, metrics) holds no patient data.
-PROTECTED = ("/dicomweb", "/xds", "/rad69")
+PROTECTED = ("/dicomweb", "/xds", "/rad69", "/kept")
 _MAX_TOKEN_CHARS = 16384
 
 

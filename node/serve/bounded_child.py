@@ -11,8 +11,6 @@ import os
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-import pydicom
-
 from crosslight.runtime.children.wire import Lent
 from crosslight.runtime.workers import READERS, SystemWorkers, Workers
 from crosslight.standards.dicom.file.limits import LIMITS
@@ -113,7 +111,9 @@ def decode_object(local: LentSpan, plain: bool, frame: int, max_pixels: int) -> 
         return decode_frame(source, frame, max_pixels)
 
 
-def transcode_object(local: LentSpan, plain: bool, target: Lent, max_samples: int) -> int:
+def transcode_object(
+    local: LentSpan, plain: bool, target: Lent, max_samples: int, implicit: bool = False
+) -> int:
     """Re-encode an object to ``target``; the size of the result.
 
     Raises:
@@ -121,7 +121,7 @@ def transcode_object(local: LentSpan, plain: bool, target: Lent, max_samples: in
     """
     try:
         with readable(local, plain) as source, io.BufferedWriter(target.open()) as out:
-            transcode(source, out, max_samples)
+            transcode(source, out, max_samples, implicit=implicit)
             return out.tell()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -129,10 +129,3 @@ def transcode_object(local: LentSpan, plain: bool, target: Lent, max_samples: in
                 "There is no room to re-encode.", todo="Accept transfer-syntax=*, or try again later."
             ) from None
         raise
-
-
-def study_of_file(file: Lent) -> str:
-    """The Study Instance UID of a file that has not been let in yet; '' when there is none to read."""
-    with io.BufferedReader(file.open()) as source:
-        ds = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-    return str(ds.get("StudyInstanceUID") or "")

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
 from crosslight.runtime.shares import ShareLimits
+from crosslight.standards.problem import ConfigError
+from node.hours import hours_of
+
+
+@dataclass(frozen=True, slots=True)
+class CapConfig:
+    """What a partner is given at most."""
+
+    partner: str = setting(
+        "*", "Organisation code of who asks, or the name of a system; '*' for each other.", example="RXC"
+    )
+    hours: str = setting("", "Hours of the day, local time, in which it holds; '' for all.", example="08-18")
+    mbit_s: float = setting(100.0, "Megabits in a second, for all retrieves of it together.", low=0.1)
+
+
+def check_caps(caps: Sequence[CapConfig]) -> None:
+    """Refuse what says no cap.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for cap in caps:
+        if not cap.partner.strip():
+            raise ConfigError(
+                "A cap needs a partner.", todo="Write a code, or '*'.", where="serve.caps.partner"
+            )
+        hours_of(cap.hours, "serve.caps.hours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,24 @@ class ServeConfig:
         "Web origins whose pages may read DICOMweb here ('*' for any); none by default.",
         example=["https://viewer.example"],
     )
+
+    caps: tuple[CapConfig, ...] = setting(
+        (), "How fast other organisations are given images, as tables [[serve.caps]]; none by default."
+    )
+    while_storing_mbit_s: float = setting(
+        400.0,
+        "While objects are stored here, all other organisations together are given so many megabits in a"
+        " second; 0: no cap.",
+        low=0.0,
+    )
+
+    def check(self) -> None:
+        """Refuse caps that say nothing.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        check_caps(self.caps)
 
     def decoding(self) -> ShareLimits:
         """Of the decoders: whoever is alone may have all of them."""

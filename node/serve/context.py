@@ -22,6 +22,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Gone, NotFound
 from node.holdings import Holdings, StoredObject
+from node.serve.bandwidth import Bandwidth
 from node.serve.cache import ByteCache, LayoutCache
 from node.serve.config import ServeConfig
 from node.serve.release import Release
@@ -48,6 +49,7 @@ class ServeContext:
     Args:
         spool: Folder for instances on their way to another transfer syntax, or from elsewhere; emptied by
             :meth:`open`.
+        bandwidth: How fast other organisations are given what is held.
         retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come
             later.
         repository_unique_id: This member's, for ITI-43 (D11).
@@ -60,6 +62,7 @@ class ServeContext:
     ids: Ids
     files: Files
     spool: Path
+    bandwidth: Bandwidth
     config: ServeConfig = field(default_factory=ServeConfig)
     retrieve_location_uid: Callable[[], Oid] = lambda: Oid("")
     repository_unique_id: Callable[[], Oid] = lambda: Oid("")

@@ -6,8 +6,12 @@ from aiohttp import hdrs, web
 
 from node.serve.context import ServeContext
 
-_EXPOSED = "Content-Type, Content-Length, ETag, Warning, X-Correlation-Id"
-_ALLOWED_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, X-Correlation-Id"
+_EXPOSED = (
+    "Accept-Ranges, Content-Type, Content-Length, Content-Range, ETag, Repr-Digest, Warning, X-Correlation-Id"
+)
+_ALLOWED_HEADERS = (
+    "Accept, Authorization, Content-Type, If-None-Match, If-Range, Range, Want-Repr-Digest, X-Correlation-Id"
+)
 
 
 def allowed_origin(serve: ServeContext, request: web.Request) -> str | None:

@@ -65,11 +65,16 @@ async def layout_of(serve: ServeContext, stored: StoredObject, local: Local, sha
     known = serve.layouts.get(ref.sha256) if ref.sha256 else None
     if known is not None:
         return known
+    if stored.pixel_offset and stored.frame_bits:
+        return FrameLayout(
+            kind="native",
+            frames=ref.frames,
+            frame_bits=stored.frame_bits,
+            offset=stored.pixel_offset,
+            word_bytes=stored.word_bytes,
+        )
     if stored.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
-        rows = await serve.holdings.metadata(ref.study_uid, ref.series_uid, ref.sop_uid, large=False)
-        if not rows:
-            raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
-        row = orjson.loads(rows[0])
+        row = orjson.loads((await serve.holdings.metadata((stored,), large=False))[0])
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=stored.pixel_offset, length=stored.pixel_length)
     else:
@@ -182,10 +187,10 @@ async def _send(
     known = [size for size in sizes if size is not None]
     if writer is None:
         response.content_length = len(first) if first is not None else known[0]
-        return await send(request, response, _frame(serve, plan, numbers[0], first), act)
+        return await send(serve, request, response, _frame(serve, plan, numbers[0], first), act)
     if len(known) == len(sizes):
         response.content_length = writer.content_length(heads)
-    return await send(request, response, _parts(serve, plan, numbers, writer, heads, first), act)
+    return await send(serve, request, response, _parts(serve, plan, numbers, writer, heads, first), act)
 
 
 def _pieces(

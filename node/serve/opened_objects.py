@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -138,6 +139,19 @@ async def chunks(serve: ServeContext, source: Rendition) -> AsyncGenerator[bytes
                 yield data
     finally:
         await let_go(opened)
+
+
+async def sha256_of(serve: ServeContext, source: Rendition) -> bytes:
+    """The digest of the file as it goes out; all of it is read.
+
+    Raises:
+        StorageError: as :func:`chunks`.
+    """
+    digest = hashlib.sha256()
+    async with aclosing(chunks(serve, source)) as pieces:
+        async for data in pieces:
+            await serve.workers.run(digest.update, data)
+    return digest.digest()
 
 
 async def chunks_of(serve: ServeContext, source: Rendition, opened: Opened) -> AsyncGenerator[bytes]:

@@ -69,8 +69,10 @@ class RetrieveImagingDocumentSet(Transaction):
                     for request, stored in wanted
                     if stored.ref.sop_uid in sources
                 ]
+                partner, paced = serve.bandwidth.partner_of(call.request), serve.bandwidth.paced
                 documents = [
-                    (request, MIME_TYPE, source.size, chunks(serve, source)) for request, source in sent
+                    (request, MIME_TYPE, source.size, paced(partner, chunks(serve, source)))
+                    for request, source in sent
                 ]
                 act.gave(len(documents), "instances", of=asked.asked)
                 yield multipart(documents, errors, asked.asked)

@@ -29,7 +29,7 @@ from crosslight.standards.problem import CrosslightError, Forbidden, Unauthentic
 
 log = get_logger("release")
 
-GrantKind = Literal["open", "access", "release", "certificate"]
+GrantKind = Literal["open", "access", "release", "certificate", "device"]
 MAX_AUDITED_STUDIES = 1000  # of a search; more are counted
 
 
@@ -42,6 +42,15 @@ class Grant:
     studies: frozenset[str] = frozenset()
     correlation: str = ""
     via: str = ""  # member CODE, gateway or system NAME of the client certificate
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Who asks, on what, and over which connection."""
+
+    grant: Grant
+    caller: Caller
+    transport: asyncio.Transport | None
 
 
 #: Set by :mod:`node.serve.authenticate` together with CALLER.
@@ -98,8 +107,7 @@ class Release:
         self._sending = sending
         self._going: dict[Act, asyncio.Transport] = {}  # what leaves now on the region's credentials
 
-    @asynccontextmanager
-    async def act(
+    def act(
         self,
         request: web.Request,
         action: Action,
@@ -108,7 +116,7 @@ class Release:
         *,
         query: dict[str, Any] | None = None,
         deferred: bool = False,
-    ) -> AsyncIterator[Act]:
+    ) -> AbstractAsyncContextManager[Act]:
         """Run an act that the caller is allowed.
 
         Args:
@@ -129,11 +137,30 @@ class Release:
         grant, caller = request.get(GRANT), request.get(CALLER)
         if grant is None or caller is None:
             raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
-        async with self._turn(caller, action):
-            decision, refusal = self._decide(grant, action, studies, face)
+        return self._act(_Asker(grant, caller, request.transport), action, studies, face, query, deferred)
+
+    def device_act(
+        self, caller: Caller, action: Action, studies: Sequence[str], query: dict[str, Any], deferred: bool
+    ) -> AbstractAsyncContextManager[Act]:
+        """As :meth:`act`, of a device that calls by DIMSE: what it may is in its principal's grants."""
+        asker = _Asker(Grant(principal=caller.principal, kind="device"), caller, None)
+        return self._act(asker, action, studies, "dimse", query, deferred)
+
+    @asynccontextmanager
+    async def _act(
+        self,
+        asker: _Asker,
+        action: Action,
+        studies: Sequence[str],
+        face: Face,
+        query: dict[str, Any] | None,
+        deferred: bool,
+    ) -> AsyncIterator[Act]:
+        async with self._turn(asker.caller, action):
+            decision, refusal = self._decide(asker.grant, action, studies, face)
             about = About(studies=tuple(studies), patients=await self._patients(studies), query=query or {})
             act = self._audit.act(
-                caller,
+                asker.caller,
                 face,
                 action,
                 about,
@@ -142,7 +169,7 @@ class Release:
                 deferred=deferred,
                 lazy=True,
             )
-            async with act, self._leaving(act, request, grant, action):
+            async with act, self._leaving(act, asker, action):
                 yield act
 
     def _turn(self, caller: Caller, action: Action) -> AbstractAsyncContextManager[None]:
@@ -152,14 +179,12 @@ class Release:
         return self._sending.turn(share_of(caller))
 
     @asynccontextmanager
-    async def _leaving(
-        self, act: Act, request: web.Request, grant: Grant, action: Action
-    ) -> AsyncIterator[None]:
+    async def _leaving(self, act: Act, asker: _Asker, action: Action) -> AsyncIterator[None]:
         """While inside, suspension cuts what leaves on the region's credentials."""
-        if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
-            self._going[act] = request.transport
+        if asker.transport is not None and asker.grant.kind in _REGIONAL and action in _OUT:
+            self._going[act] = asker.transport
             if self._suspended():  # since it was decided
-                request.transport.abort()
+                asker.transport.abort()
         try:
             yield
         finally:

@@ -15,8 +15,8 @@ from crosslight.runtime.children.wire import Lent
 from crosslight.standards.dicom.pixels.transcode import can_decode
 from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import Busy, NotAcceptable, PeerError, TooLarge
-from node.holdings import Local, StoredObject
+from crosslight.standards.problem import Busy, CrosslightError, NotAcceptable, PeerError, TooLarge
+from node.holdings import Local, StoredObject, set_apart
 from node.serve.bounded_child import is_plain, lend, transcode_object
 from node.serve.context import ServeContext
 from node.serve.opened_objects import Rendition, on_disk, stored
@@ -31,7 +31,7 @@ class Prepared:
     """What can be sent, in order, and what cannot, with the reason."""
 
     sources: list[Rendition] = field(default_factory=list)
-    refused: list[tuple[StoredObject, PeerError]] = field(default_factory=list)
+    refused: list[tuple[StoredObject, CrosslightError]] = field(default_factory=list)
 
 
 def syntaxes_of(instance: StoredObject) -> tuple[str, ...]:
@@ -61,6 +61,9 @@ async def prepare(
     choices: dict[str, str | None] = {}
     try:
         for instance in objects:
+            if instance.damaged:
+                result.refused.append((instance, set_apart()))
+                continue
             own = instance.ref.transfer_syntax_uid
             if own not in choices:
                 choices[own] = choose(syntaxes_of(instance))

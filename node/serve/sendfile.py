@@ -14,7 +14,7 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +114,7 @@ async def pour(
     pieces: Sequence[Piece],
     near: memoryview | None,
     stall_s: float,
+    take: Callable[[int], Awaitable[int]] | None = None,
 ) -> None:
     """Send ``pieces`` and close ``sock``.
 
@@ -124,6 +125,7 @@ async def pour(
         pieces: In their order.
         near: From :func:`near_buffer`, where all of it is little and in the page cache: it is sent from here.
         stall_s: In so long the other end must take :data:`~crosslight.runtime.listener.STALL_BYTES`.
+        take: Waits until bytes may be sent, and says how many of those asked for; None: any, at once.
 
     Raises:
         StorageError: a file is gone or short.
@@ -137,14 +139,18 @@ async def pour(
             raise
     pump = _Pump(sock, gone, pieces)
     stall = Stall(stall_s, asyncio.get_running_loop().time)
+    allowed = 0
     try:
         done = not pieces
         while not done:
+            if take is not None and pump.sent >= allowed:
+                allowed += await take(TURN_BYTES)
             if pump.full or near is not None:
                 await _writable(sock)
                 if stall.lasts(pump.sent - queued(sock)):
                     raise ConnectionAbortedError("the reader has stalled")
-            done = await workers.run(pump.run, FULL_MS)
+            most = TURN_BYTES if take is None else allowed - pump.sent
+            done = await workers.run(pump.run, FULL_MS, most)
     finally:
         pump.close()
 
@@ -210,14 +216,14 @@ class _Pump:
         self.full = False  # the socket would not take more
         self.sent = 0  # bytes that the socket took
 
-    def run(self, wait_ms: int) -> bool:
-        """Send what can be sent; True when that was all.
+    def run(self, wait_ms: int, most: int = TURN_BYTES) -> bool:
+        """Send what can be sent, about ``most`` bytes; True when that was all.
 
         May be told to :meth:`close` by another thread meanwhile.
         """
         try:
             with self._running:
-                return self._run(wait_ms)
+                return self._run(wait_ms, most)
         finally:
             if self._closed:
                 self.close()
@@ -232,16 +238,16 @@ class _Pump:
             finally:
                 self._running.release()
 
-    def _run(self, wait_ms: int) -> bool:
+    def _run(self, wait_ms: int, most: int) -> bool:
         sent, self.full = 0, False
-        while sent < TURN_BYTES:
+        while sent < most:
             if self._closed or self._gone():
                 raise ConnectionResetError("the connection was closed")
             while not self._before and not self._left:
                 if not self._next():
                     return True
             try:
-                sent += self._send()
+                sent += self._send(most - sent)
             except BlockingIOError:
                 if not wait_ms or not _room(self._sock, wait_ms):
                     self.full = True
@@ -262,7 +268,7 @@ class _Pump:
                 raise unreadable(error) from None
         return True
 
-    def _send(self) -> int:
+    def _send(self, most: int) -> int:
         if self._before:
             more = socket.MSG_MORE if self._left else 0
             count = self._sock.send(self._before, more)
@@ -270,7 +276,7 @@ class _Pump:
             self.sent += count
             return count
         try:
-            count = os.sendfile(self._sock.fileno(), self._fd, self._offset, self._left)
+            count = os.sendfile(self._sock.fileno(), self._fd, self._offset, min(self._left, most))
         except (ConnectionError, BlockingIOError):
             raise
         except OSError as error:

@@ -7,16 +7,16 @@ stop the others.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.audit import Act
-from crosslight.runtime.children.wire import Lent
 from crosslight.runtime.http import CALLER, timely_chunks
-from crosslight.runtime.shares import share_of
+from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.web import json
 from crosslight.standards.dicom.web.accept import DICOM
@@ -38,17 +38,17 @@ from crosslight.standards.problem import (
     kind_as_sentence,
 )
 from node.holdings import IngestResult, Received, Staging
-from node.serve.bounded_child import study_of_file
 from node.serve.context import ServeContext, share_at
 from node.serve.qido import uids_of
 
+log = get_logger("serve")
+
 #: Failure Reason (0008,1197) of PS3.18 Table I.2-2 where the archive's own status says nothing better.
 OUT_OF_RESOURCES = 0xA700
-NOT_OF_THE_STUDY = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110
-_READ, _WRITE, _HEAD = 1 << 18, 1 << 20, 4096
-_IN_FLIGHT = 4  # instances that wait for the disk while the next are received
+_READ, _HEAD = 1 << 20, 4096
+BURST = 1 << 20  # bytes of a body that a thread works at while as many come
 
 
 @dataclass(slots=True)
@@ -66,12 +66,11 @@ class Fate:
 
 @dataclass(slots=True)
 class _Part:
-    """A part that is being received: buffered up to a megabyte, then written in a thread."""
+    """A part that is being received."""
 
     staged: Staging | None
     fate: Fate = field(default_factory=Fate)
     head: bytes = b""
-    buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
     begun: bool = False
 
@@ -80,48 +79,172 @@ class _Part:
         if self.staged is not None:
             self.staged.discard()
         self.staged, self.fate.reason, self.fate.full = None, reason, full
-        self.buffer.clear()
+
+
+class _Instances:
+    """The instances of one request, cut, written and taken in: in one thread at a time, off the event loop.
+
+    Args:
+        serve: Where they go, and their bounds.
+        received: Whence they come, with the study of the address.
+        reader: Cuts the body; None: it is one instance, whose media type is ``media``.
+    """
+
+    def __init__(
+        self, serve: ServeContext, received: Received, reader: RelatedReader | None, media: str = ""
+    ) -> None:
+        self._holdings, self._config = serve.holdings, serve.config
+        self._received, self._reader, self._media = received, reader, media
+        self._open: _Part | None = None
+        self._lock = threading.Lock()  # a request that is cancelled does not wait for its thread
+        self.fates: list[Fate] = []
+
+    def take(self, chunks: Sequence[bytes]) -> None:
+        """The next bytes of the body.
+
+        Raises:
+            Malformed, TooLarge: it is no such body.
+        """
+        with self._lock:
+            for chunk in chunks:
+                self._take(chunk)
+
+    def _take(self, chunk: bytes) -> None:
+        if self._reader is None:
+            if self._open is None:
+                self._begin(self._media)
+            self._data(chunk)
+            return
+        for event in self._reader.feed(chunk):
+            if isinstance(event, PartBegin):
+                self._begin(event.headers.get("content-type", DICOM))
+            elif isinstance(event, PartData):
+                self._data(event.data)
+            else:
+                self._end()
+
+    def close(self) -> None:
+        """The body has ended.
+
+        Raises:
+            Malformed: too early.
+        """
+        if self._reader is not None:
+            self._reader.close()
+            return
+        if self._open is None:
+            self._begin(self._media)
+        self._end()
+
+    def give_up(self) -> None:
+        """What has begun does not end."""
+        with self._lock:
+            if self._open is not None:
+                self._open.drop(CANNOT_UNDERSTAND)
+
+    def _begin(self, content_type: str) -> None:
+        part = self._open = _Part(None)
+        if parameters(content_type)[0] != DICOM:
+            part.fate.reason = CANNOT_UNDERSTAND
+            return
+        try:
+            part.staged = self._holdings.stage()
+        except StorageError as error:
+            part.drop(OUT_OF_RESOURCES, full=isinstance(error, OutOfSpace))
+
+    def _data(self, data: bytes | memoryview) -> None:
+        part = self._open
+        if part is None or part.staged is None:
+            return
+        part.size += len(data)
+        if part.size > self._config.max_instance_bytes:
+            part.drop(OUT_OF_RESOURCES)
+            return
+        if not part.begun:
+            missing = _HEAD - len(part.head)
+            part.head += data[:missing]
+            if len(part.head) < _HEAD:
+                return
+            self._write(part, self._begun(part) + part.head)
+            data = data[missing:]
+        self._write(part, data)
+
+    @staticmethod
+    def _begun(part: _Part) -> bytes:
+        part.begun = True
+        return missing_head(part.head)
+
+    def _write(self, part: _Part, data: bytes | memoryview) -> None:
+        if part.staged is None:
+            return
+        try:
+            part.staged.write(data)
+        except (StorageError, TooLarge) as error:
+            part.drop(OUT_OF_RESOURCES, full=isinstance(error, OutOfSpace))
+
+    def _end(self) -> None:
+        part, self._open = self._open, None
+        if part is None:
+            return
+        if not part.begun:
+            self._write(part, self._begun(part) + part.head)
+        _name(part)
+        self.fates.append(self._ingested(part))
+
+    def _ingested(self, part: _Part) -> Fate:
+        fate, staged = part.fate, part.staged
+        if staged is None:
+            return fate
+        try:
+            result = self._holdings.ingest(staged, self._received)
+        except CrosslightError as error:
+            fate.full = isinstance(error, OutOfSpace)
+            fate.reason = OUT_OF_RESOURCES if isinstance(error, StorageError) else CANNOT_UNDERSTAND
+            return fate
+        except Exception:
+            log.exception("store")
+            return Fate()
+        finally:
+            staged.discard()
+        return _judged(fate, result)
 
 
 class _Receiver:
-    """Receives the instances of one STOW-RS request, and has them ingested while the next arrive."""
+    """Receives the body of one STOW-RS request: while a thread works at some of it the next bytes come."""
 
     def __init__(self, serve: ServeContext, request: web.Request, study_uid: str) -> None:
-        self._serve, self._request, self._study = serve, request, study_uid
-        self._turns = asyncio.Semaphore(_IN_FLIGHT)
-        self._tasks: list[asyncio.Task[Fate]] = []
-        self._open: _Part | None = None
+        self._serve, self._request = serve, request
         caller = request[CALLER]
-        self._share = share_of(caller)
         sender = caller.principal.subject or caller.principal.organisation
-        self._received = Received(road="stow", peer=sender, correlation=caller.correlation)
+        self._received = Received(
+            road="stow", peer=sender, correlation=caller.correlation, study_uid=study_uid
+        )
 
     async def run(self) -> tuple[list[Fate], CrosslightError | None]:
         """Receive everything; the fates in order, and what broke the request off."""
         problem: CrosslightError | None = None
-        try:
-            await self._receive()
-        except (PeerError, StorageError) as error:
-            problem = error
-        finally:
-            if self._open is not None:
-                self._open.drop(CANNOT_UNDERSTAND)
-            done = await asyncio.gather(*self._tasks, return_exceptions=True)
-        return [fate if isinstance(fate, Fate) else Fate() for fate in done], problem
-
-    async def _receive(self) -> None:
         limit = self._serve.config.max_stow_bytes
         length = self._request.content_length
         if length is not None and length > limit:
-            raise _over(limit)
+            return [], _over(limit)
+        try:
+            instances = self._instances()
+        except PeerError as error:
+            return [], error
+        try:
+            await self._receive(instances, limit)
+            await self._serve.workers.run(instances.close)
+        except (PeerError, StorageError) as error:
+            problem = error
+        finally:
+            await self._serve.workers.run(instances.give_up)
+        return instances.fates, problem
+
+    def _instances(self) -> _Instances:
         content_type = self._request.headers.get(hdrs.CONTENT_TYPE, "")
-        if parameters(content_type)[0] == DICOM:  # one instance without a multipart around it
-            self._begin({"content-type": content_type})
-            async for chunk in self._body(limit):
-                await self._data(chunk)
-            await self._end()
-            return
         media, attributes = parameters(content_type)
+        if media == DICOM:  # one instance without a multipart around it
+            return _Instances(self._serve, self._received, None, content_type)
         if (media and media != "multipart/related") or attributes.get("type", DICOM).lower() != DICOM:
             raise UnsupportedMediaType(
                 "Only instances as files are stored here.",
@@ -129,18 +252,33 @@ class _Receiver:
                 todo='Send multipart/related; type="application/dicom".',
                 where="Content-Type",
             )
-        reader = RelatedReader(boundary_of(content_type), max_parts=self._serve.config.max_stow_parts)
-        async for chunk in self._body(limit):
-            for event in reader.feed(chunk):
-                if isinstance(event, PartBegin):
-                    self._begin(event.headers)
-                elif isinstance(event, PartData):
-                    await self._data(event.data)
-                else:
-                    await self._end()
-        reader.close()
+        boundary, most = boundary_of(content_type), self._serve.config.max_stow_parts
+        return _Instances(self._serve, self._received, RelatedReader(boundary, max_parts=most, views=True))
 
-    async def _body(self, limit: int) -> Any:
+    async def _receive(self, instances: _Instances, limit: int) -> None:
+        """Hand the body over in bursts: a thread is taken only while there is something to do."""
+        working: asyncio.Task[None] | None = None
+        chunks, size = list[bytes](), 0
+        try:
+            async for chunk in self._body(limit):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size >= BURST:
+                    if working is not None:
+                        await working
+                    working = asyncio.ensure_future(self._serve.workers.run(instances.take, chunks))
+                    chunks, size = [], 0
+        except PeerError:  # what came before is kept
+            if working is not None:
+                await working
+            await self._serve.workers.run(instances.take, chunks)
+            raise
+        finally:
+            if working is not None:
+                await working
+        await self._serve.workers.run(instances.take, chunks)
+
+    async def _body(self, limit: int) -> AsyncGenerator[bytes]:
         total = 0
         try:
             async for chunk in timely_chunks(self._request.content, _READ):
@@ -150,79 +288,6 @@ class _Receiver:
                 yield chunk
         except web.RequestPayloadError as error:
             raise Malformed("The request body is broken.", why=kind_as_sentence(error)) from None
-
-    def _begin(self, headers: dict[str, str]) -> None:
-        part = self._open = _Part(None)
-        media = parameters(headers.get("content-type", DICOM))[0]
-        if media != DICOM:
-            part.fate.reason = CANNOT_UNDERSTAND
-            return
-        try:
-            part.staged = self._serve.holdings.stage()
-        except StorageError as error:
-            part.drop(OUT_OF_RESOURCES, full=isinstance(error, OutOfSpace))
-
-    async def _data(self, data: bytes) -> None:
-        part = self._open
-        if part is None or part.staged is None:
-            return
-        if len(part.head) < _HEAD:
-            part.head += data[: _HEAD - len(part.head)]
-        part.size += len(data)
-        if part.size > self._serve.config.max_instance_bytes:
-            part.drop(OUT_OF_RESOURCES)
-            return
-        part.buffer += data
-        if len(part.buffer) >= _WRITE:
-            await self._write(part)
-
-    async def _write(self, part: _Part) -> None:
-        if part.staged is None or not part.buffer:
-            return
-        data = bytes(part.buffer) if part.begun else missing_head(part.head) + part.buffer
-        part.begun = True
-        part.buffer.clear()
-        try:
-            await self._serve.workers.run(part.staged.write, data)
-        except (StorageError, TooLarge) as error:
-            part.drop(OUT_OF_RESOURCES, full=isinstance(error, OutOfSpace))
-
-    async def _end(self) -> None:
-        part, self._open = self._open, None
-        if part is None:
-            return
-        await self._write(part)
-        _name(part)
-        await self._turns.acquire()
-        task = asyncio.ensure_future(self._ingest(part))
-        task.add_done_callback(lambda _: self._turns.release())
-        self._tasks.append(task)
-
-    async def _ingest(self, part: _Part) -> Fate:
-        fate, staged = part.fate, part.staged
-        if staged is None:
-            return fate
-        try:
-            if self._study and not await self._of_the_study(staged, fate):
-                return fate
-            result = await self._serve.holdings.ingest_async(staged, self._received)
-        except CrosslightError as error:
-            fate.full = isinstance(error, OutOfSpace)
-            fate.reason = OUT_OF_RESOURCES if isinstance(error, StorageError) else CANNOT_UNDERSTAND
-            return fate
-        finally:
-            staged.discard()
-        return _judged(fate, result)
-
-    async def _of_the_study(self, staged: Staging, fate: Fate) -> bool:
-        """Whether the instance belongs to the study of the URL (10.5.1: it shall)."""
-        try:
-            study_uid = await self._serve.bounded(self._share, study_of_file, Lent(str(staged.path)))
-        except PeerError:
-            fate.reason = CANNOT_UNDERSTAND
-            return False
-        fate.reason = NOT_OF_THE_STUDY
-        return study_uid.strip(" \0") == self._study
 
 
 def _over(limit: int) -> TooLarge:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from aiohttp import hdrs, web
 from aiohttp.http_writer import StreamWriter
@@ -32,6 +33,7 @@ from node.serve.opened_objects import (
     piece_of,
     read_span,
 )
+from node.serve.ranges import ByteRange, cut_pieces, range_of
 from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour
 
 log = get_logger("serve")
@@ -123,15 +125,17 @@ async def _begun(request: web.Request, response: web.StreamResponse, act: Act) -
 
 
 async def send(
+    serve: ServeContext,
     request: web.Request,
     response: web.StreamResponse,
     pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray],
     act: Act,
 ) -> web.StreamResponse:
-    """Send a body whose headers are decided, as it is made."""
-    async with aclosing(pieces), _begun(request, response, act) as wanted:
+    """Send a body whose headers are decided, as it is made and as fast as who asks may have it."""
+    paced = serve.bandwidth.paced(serve.bandwidth.partner_of(request), pieces)
+    async with aclosing(paced), _begun(request, response, act) as wanted:
         if wanted:
-            async for piece in pieces:
+            async for piece in paced:
                 await response.write(piece)
     return response
 
@@ -143,12 +147,16 @@ async def send_objects(
     parts: Sequence[Outgoing],
     act: Act,
 ) -> web.StreamResponse:
-    """Send objects, and what stands between them.
+    """Send objects, and what stands between them; of an answer with a strong tag, the range asked for.
 
     By :func:`send_spans` where all of them lie on this machine. Of what comes from elsewhere one is open at a
     time. The first is opened before the headers, so that a holding that gives nothing now is an error and not
     a broken answer.
+
+    Raises:
+        RangeNotSatisfiable: there are no such bytes.
     """
+    span = _asked_range(request, response, parts)
     pieces: list[Piece] = []
     for at, part in enumerate(parts):
         if part.source is None:
@@ -157,11 +165,29 @@ async def send_objects(
         opened = await opened_of(serve, part.source)
         if not isinstance(opened, Local):
             try:
-                return await _send_passed(serve, request, response, parts, (at, opened), act)
+                return await _send_passed(serve, request, response, parts, (at, opened), act, span)
             finally:
                 await let_go(opened)
         pieces.append(piece_of(part.before, part.source, opened))
+    if span is not None:
+        pieces = list(cut_pieces(pieces, span))
     return await send_spans(serve, request, response, pieces, act)
+
+
+def _asked_range(
+    request: web.Request, response: web.StreamResponse, parts: Sequence[Outgoing]
+) -> ByteRange | None:
+    """The range that is sent, with its headers set; an answer without a strong tag has none."""
+    sizes = [0 if part.source is None else part.source.size for part in parts]
+    known = [size for size in sizes if size is not None]
+    if not response.headers.get(hdrs.ETAG, "").startswith('"') or len(known) < len(sizes):
+        return None
+    response.headers[hdrs.ACCEPT_RANGES] = "bytes"
+    span = range_of(request, response.headers, sum(known) + sum(len(part.before) for part in parts))
+    if span is not None:
+        response.set_status(206)
+        response.headers[hdrs.CONTENT_RANGE] = span.content_range
+    return span
 
 
 async def _send_passed(
@@ -171,6 +197,7 @@ async def _send_passed(
     parts: Sequence[Outgoing],
     first: tuple[int, Fetched | Passed],
     act: Act,
+    span: ByteRange | None,
 ) -> web.StreamResponse:
     sizes = [0 if part.source is None else part.source.size for part in parts]
     if sizes[first[0]] is None:
@@ -191,7 +218,23 @@ async def _send_passed(
                 async for data in pieces:
                     yield data
 
-    return await send(request, response, body(), act)
+    chunked = body()
+    if span is not None:
+        response.content_length = span.length
+        chunked = _within(chunked, span)
+    return await send(serve, request, response, chunked, act)
+
+
+async def _within(chunks: AsyncGenerator[bytes], span: ByteRange) -> AsyncGenerator[bytes]:
+    """What of ``chunks`` lies in ``span``: what comes from elsewhere comes from its beginning."""
+    at = 0
+    async with aclosing(chunks):
+        async for data in chunks:
+            if at + len(data) > span.first:
+                yield data[max(0, span.first - at) : span.end - at]
+            at += len(data)
+            if at >= span.end:
+                return
 
 
 async def send_spans(
@@ -208,6 +251,7 @@ async def send_spans(
     """
     size = sum(piece.size for piece in pieces)
     near = size <= NEAR_BYTES and in_memory(pieces)
+    partner = serve.bandwidth.partner_of(request)
     response.content_length = size
     async with _begun(request, response, act) as wanted:
         if not wanted or not size:
@@ -218,6 +262,9 @@ async def send_spans(
                 await response.write(first)  # together with the headers
             else:
                 response.send_headers()
+            if near:
+                await serve.bandwidth.take_all(partner, size)
+                partner = ""
             sock = plain_socket(request.transport)
             if sock is not None and request.transport is not None:
                 await pour(
@@ -227,9 +274,11 @@ async def send_spans(
                     rest,
                     serve.near if near else None,
                     serve.send_stall_s,
+                    partial(serve.bandwidth.take, partner) if partner else None,
                 )
                 return response
-        async with aclosing(_read_here(rest) if near else _read_ahead(serve.workers, rest)) as chunked:
+        read = _read_here(rest) if near else _read_ahead(serve.workers, rest)
+        async with aclosing(serve.bandwidth.paced(partner, read)) as chunked:
             async for chunk in chunked:
                 await response.write(chunk)
     return response

@@ -7,6 +7,7 @@ it needs no SPIFFE name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -16,7 +17,7 @@ from crosslight.runtime.credentials import outside_system
 from crosslight.runtime.http import peer_certificate
 from crosslight.runtime.peers import check_end
 from crosslight.runtime.tls import serial_of
-from crosslight.standards.access import OPEN
+from crosslight.standards.access import OPEN, Grants
 from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
 from node.serve.release import Grant
@@ -40,11 +41,18 @@ class SystemsGate(Gate):
 
     Every certificate under the configured authority that has not ended is that of a system, with the role of
     an integrator.
+
+    Args:
+        clock: Time.
+        grants: What a system may, by its certificate's whole subject and its short name.
+        open_mode: Without TLS and certificates.
     """
 
-    def __init__(self, clock: Clock, *, open_mode: bool = False) -> None:
+    def __init__(
+        self, clock: Clock, grants: Callable[[str, str], Grants], *, open_mode: bool = False
+    ) -> None:
         super().__init__(open_mode=open_mode)
-        self._clock = clock
+        self._clock, self._grants = clock, grants
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """As :meth:`Gate.grant`."""
@@ -57,7 +65,7 @@ class SystemsGate(Gate):
         certificate = peer_certificate(request) or {}
         subject, name = system_names(certificate)
         check_end(certificate, self._clock.now())  # the connection may outlive it
-        principal = outside_system(subject, name, serial_of(certificate))
+        principal = outside_system(subject, name, serial_of(certificate), grants=self._grants(subject, name))
         return Grant(principal=principal, kind="certificate", via=principal.subject)
 
     def advice(self, listener: ListenerKind) -> str:

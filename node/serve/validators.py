@@ -14,6 +14,7 @@ from crosslight import __version__
 from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.standards.dicom.web.parameters import ignored_warning
 from node.holdings import StoredObject
+from node.serve.context import ServeContext
 
 _VARY = ("Authorization", "Accept")
 
@@ -22,13 +23,27 @@ def of_objects(request: web.Request, objects: Iterable[StoredObject]) -> str:
     """The tag of an answer that ``objects``, the address and Accept decide.
 
     The version of this software is part of it, since another may answer differently. '' where an object's
-    digest is not known: such an answer is asked for again each time.
+    digest is not known, or an object is damaged: such an answer is asked for again each time.
     """
-    digests = [stored.ref.sha256 for stored in objects]
+    digests = [stored.ref.sha256 if not stored.damaged else "" for stored in objects]
     if not all(digests):
         return ""
     asked = (request.path, request.query_string, *request.headers.getall(hdrs.ACCEPT, ()))
     return tag_of(__version__, *digests, "", *asked)
+
+
+def of_same_bytes(serve: ServeContext, tag: str) -> str:
+    """A strong tag, where ``tag`` is of objects as they are held here: that answer is the same bytes again.
+
+    This node's own: elsewhere the same object may lie with other file meta information.
+    """
+    return tag_of(serve.repository_unique_id(), tag).removeprefix("W/") if tag else ""
+
+
+def weaken(headers: CIMultiDict[str]) -> None:
+    """The answer may differ in its bytes after all."""
+    if headers.get(hdrs.ETAG, "").startswith('"'):
+        headers[hdrs.ETAG] = f"W/{headers[hdrs.ETAG]}"
 
 
 def headers_of(request: web.Request, tag: str, *, known: Sequence[str] = ()) -> CIMultiDict[str]:

@@ -6,6 +6,7 @@ Keys, tokens, sessions, sign-in and the middlewares, put together from the confi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from aiohttp import web
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.rates import PerMinute
 from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
@@ -22,8 +24,11 @@ from registry.access.demo_idp import BANNER, PREFIX, DemoProvider, OwnClient
 from registry.access.exchange import TokenExchange
 from registry.access.oidc import OidcClient, provider_context
 from registry.access.pages import page
+from registry.access.provider_logout import LOGOUT_AT, ProviderLogout
+from registry.access.provider_sessions import ProviderSessions
 from registry.access.sessions import Sessions
-from registry.access.signin import SignIn, SignInAudit
+from registry.access.signin import SignIn
+from registry.access.signin_audit import SignInAudit
 from registry.access.store import AccessStore
 from registry.access.tokens import AccessTokens
 from registry.keys import TokenKeys
@@ -62,9 +67,14 @@ class Access:
         self._audit, self._demo_audit = SignInAudit(audit), SignInAudit(audit, "demo provider")
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
         self._http: aiohttp.ClientSession | None = None
-        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files, seams.ids)
+        self.demo_provider: DemoProvider | None = None  # where it signs people in
+        self.demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files, seams.ids)
         self.store = AccessStore(db, clock, ids, per_address=config.signins_per_address)
         self.sessions = Sessions(self.store, config, clock, ids)
+        self.signin_rates = PerMinute("sign-ins", config.signins_per_minute, clock)
+        self.logout_rates = PerMinute("logout tokens", config.signins_per_minute, clock)
+        self.exchange_rates = PerMinute("token exchanges", config.exchanges_per_minute, clock)
+        self._at_provider = ProviderSessions(db, clock)
         self.tokens = AccessTokens(
             members.keys,
             members.region,
@@ -73,9 +83,16 @@ class Access:
             ids,
             presenter=members.own.presenter,
             withdrawn=lambda: members.issued.withdrawn_tokens,
+            saw=partial(members.last_use.saw, "token"),
         )
         self.exchange = TokenExchange(
-            self.tokens, members, audit, clock, base, life_s=config.exchanged_token_minutes * 60
+            self.tokens,
+            members,
+            audit,
+            clock,
+            base,
+            life_s=config.exchanged_token_minutes * 60,
+            rates=self.exchange_rates,
         )
         self.authenticator = Authenticator(
             members, self.tokens, self.sessions, clock, open_mode=members.open_mode
@@ -94,7 +111,7 @@ class Access:
         """
         await self.store.open()
         if self.demo:
-            self._demo_keys.open()
+            self.demo_keys.open()
             log.warning(BANNER)
 
     async def close(self) -> None:
@@ -120,6 +137,7 @@ class Access:
                 organisation_claim="organisation",
                 name_claim="name",
                 subject_claim="sub",
+                acr_claim="acr",
             )
         return self._config.oidc
 
@@ -157,14 +175,25 @@ class Access:
         client = OidcClient(
             oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret()
         )
-        routes += SignIn(client, self.sessions, self.store, self._audit, self._ids, name=self._name).routes()
+        routes += SignIn(
+            client,
+            self.sessions,
+            self.store,
+            self._audit,
+            self._ids,
+            name=self._name,
+            rates=self.signin_rates,
+        ).routes()
+        routes += ProviderLogout(
+            client, self._at_provider, self._audit, self._clock, rates=self.logout_rates
+        ).routes()
         if self.demo:
-            demo = DemoProvider(
+            self.demo_provider = demo = DemoProvider(
                 self._config,
                 self._base,
-                OwnClient(oidc.client_id, self._redirect_uri),
+                OwnClient(oidc.client_id, self._redirect_uri, self._base + LOGOUT_AT, self._session),
                 self.store,
-                self._demo_keys,
+                self.demo_keys,
                 self._demo_audit,
                 self._seams,
                 name=self._name,

@@ -87,6 +87,9 @@ class Authenticator:
                             refuse(request, error)
                         raise web.HTTPSeeOther(sign_in_address(request)) from None
                     raise
+                session = request.get(SESSION)
+                if session is not None and session.stale and _is_page(request):
+                    raise web.HTTPSeeOther(sign_in_address(request, silent=True))
             return await handler(request)
 
         return middleware
@@ -170,5 +173,7 @@ def _bearer(request: web.Request) -> str | None:
 def _is_page(request: web.Request) -> bool:
     """Whether a person's browser asks for a page."""
     if request.method != hdrs.METH_GET or request.path.startswith(SERVICES):
+        return False
+    if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
         return False
     return "text/html" in request.headers.get(hdrs.ACCEPT, "")

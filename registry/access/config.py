@@ -23,6 +23,17 @@ class OidcConfig:
     algorithms: tuple[str, ...] = setting(
         ["RS256", "PS256", "ES256", "ES384"], "Algorithms accepted on ID tokens."
     )
+    acr_values: str = setting(
+        "",
+        "Assurance asked for (acr_values), the best first, separated by spaces; empty = none is named.",
+    )
+    acr_required: tuple[str, ...] = setting(
+        [], "Assurance of which one must have been reached, e.g. AAL2 and AAL3; empty = any."
+    )
+    acr_claim: str = setting("acr", "Claim with the assurance that was reached; a dotted path may be used.")
+    amr_required: tuple[str, ...] = setting(
+        [], "Methods (amr, RFC 8176) that must all have been used, e.g. mfa; empty = any."
+    )
     subject_claim: str = setting("sub", "Claim with the person's lasting id.")
     name_claim: str = setting("name", "Claim with the person's name, as the audit shows it.")
     roles_claim: str = setting(
@@ -47,6 +58,8 @@ class DemoAccount:
     name: str = setting("", "Shown on the page and in the audit.")
     roles: tuple[str, ...] = setting(["clinician"], "Roles of this person here.")
     organisation: str = setting("", "Organisation code of this person.")
+    acr: str = setting("", "Assurance that this person's sign-ins reach, e.g. AAL3.")
+    amr: tuple[str, ...] = setting([], "Methods that this person's sign-ins use.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,14 @@ class AccessConfig:
         30.0, "A session ends after so long without use.", low=0.001, high=1440
     )
     session_hours: float = setting(10.0, "A session ends after so long in any case.", low=0.001, high=72)
+    roles_minutes: float = setting(
+        60.0,
+        "After so long the identity provider is asked again who somebody is, what roles they have: by a page"
+        " that is opened, without a word to its reader. What an open page still does by itself ends after"
+        " twice that.",
+        low=0.001,
+        high=1440,
+    )
     token_hours: float = setting(12.0, "Life of an access token for an app.", low=0.001, high=48)
     exchanged_token_minutes: float = setting(
         15.0, "Life of a token for one member that an app gets for its own.", low=0.05, high=60
@@ -75,6 +96,19 @@ class AccessConfig:
         " forgotten.",
         low=1,
         high=20_000,
+    )
+    signins_per_minute: int = setting(
+        600,
+        "Sign-ins that one address may begin in a minute, and logout tokens that are none; 0 = without"
+        " bound. A trust may be one address.",
+        low=0,
+        high=100_000,
+    )
+    exchanges_per_minute: int = setting(
+        1200,
+        "Tokens that one app or person may have exchanged in a minute; 0 = without bound.",
+        low=0,
+        high=1_000_000,
     )
     failures_per_account: int = setting(
         5, "Failed sign-ins with one name before it must wait.", low=1, high=1000

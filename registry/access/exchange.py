@@ -18,9 +18,11 @@ from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.http import CALLER, CORRELATION, admit, peer_thumbprint, read_limited
+from crosslight.runtime.rates import PerMinute
 from crosslight.runtime.tokens import Claims
 from crosslight.standards.access import Decision
 from crosslight.standards.problem import (
+    Busy,
     CrosslightError,
     Forbidden,
     Invalid,
@@ -51,6 +53,7 @@ class TokenExchange:
         clock: Time.
         base: Of the people listener, as apps reach it.
         life_s: The longest life of what is given.
+        rates: How often one app or person may ask.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class TokenExchange:
         base: str,
         *,
         life_s: float,
+        rates: PerMinute,
     ) -> None:
+        self._rates = rates
         self._tokens, self._directory, self._audit = tokens, directory, audit
         self._clock, self._base, self._life_s = clock, base.rstrip("/"), int(life_s)
 
@@ -97,6 +102,7 @@ class TokenExchange:
             error.where = "subject_token"
             raise
         caller = admit(request, shown.principal, via=certificate)
+        self._rates.take(certificate or shown.principal.subject)
         member = self._member(form)
         ttl_s = min(self._life_s, shown.expires - int(self._clock.now().timestamp()))
         if ttl_s <= 0:
@@ -203,6 +209,8 @@ def render_oauth_error(request: web.Request, error: CrosslightError) -> web.Resp
     status, code = error.http_status, "invalid_request"
     if isinstance(error, OurError):
         code = "server_error"
+    elif isinstance(error, Busy):
+        code = "temporarily_unavailable"
     elif isinstance(error, Unsupported):
         status, code = 400, "unsupported_grant_type"
     elif isinstance(error, Forbidden):

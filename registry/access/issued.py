@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -11,6 +11,7 @@ from crosslight.runtime.tls import Identity
 from crosslight.standards.problem import Conflict, NotFound
 from registry.access.session_list import SessionList
 from registry.members.credential_store import CredentialStore
+from registry.members.last_use import Used
 from registry.members.service import MemberService
 from registry.members.systems import granted_text
 
@@ -25,7 +26,7 @@ class Listed:
     """One credential.
 
     ``id`` opens nothing: of a session and an invitation a hash, of a token its ``jti``, of a certificate its
-    serial number. ``used`` is when it was used last, where that is known.
+    serial number. ``used`` is when it was used last here, to the minute, where it was.
     """
 
     kind: CredentialKind
@@ -67,6 +68,7 @@ class IssuedCredentials:
             )
             for session in await self._sessions.sessions()
         ]
+        used = await self._members.last_use.all()
         tokens = [
             Listed(
                 kind="token",
@@ -75,6 +77,7 @@ class IssuedCredentials:
                 may=granted_text(token.grants) if token.role == "integrator" else token.role,
                 since=token.issued,
                 until=token.expires,
+                used=used.get(("token", token.token_id)),
                 withdrawn=token.withdrawn,
             )
             for token in await self._store.tokens()
@@ -83,9 +86,9 @@ class IssuedCredentials:
             Listed(kind="invitation", id=one.id, whom=f"member:{one.code}", since=one.made, until=one.expires)
             for one in await self._store.invitations()
         ]
-        return [*sessions, *tokens, *await self._certificates(), *invitations, *self._systems()]
+        return [*sessions, *tokens, *await self._certificates(used), *invitations, *self._systems()]
 
-    async def _certificates(self) -> list[Listed]:
+    async def _certificates(self, used: Mapping[Used, datetime]) -> list[Listed]:
         return [
             Listed(
                 kind="certificate",
@@ -93,6 +96,7 @@ class IssuedCredentials:
                 whom=_subject(certificate.identity),
                 since=certificate.issued,
                 until=certificate.expires,
+                used=used.get(("certificate", certificate.serial)),
                 withdrawn=certificate.withdrawn,
             )
             for certificate in await self._store.certificates()
@@ -184,4 +188,4 @@ def _one(credentials: Sequence[Listed], kind: CredentialKind, named: str) -> lis
 
 def _subject(uri: str) -> str:
     identity = Identity.parse(uri)
-    return uri if identity is None else f"{identity.kind}:{identity.name}"
+    return uri if identity is None else f"{identity.kind}:{identity.name}".rstrip(":")

@@ -25,8 +25,10 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import ROLES, Principal
-from crosslight.standards.problem import TooLarge, Unauthenticated, Unavailable, kind_as_sentence
+from crosslight.standards.problem import Forbidden, TooLarge, Unauthenticated, Unavailable, kind_as_sentence
 from registry.access.config import OidcConfig
+from registry.access.logout_token import Logout, read_logout
+from registry.access.store import AtProvider
 from registry.access.tokens import NOT_FOR_PEOPLE
 
 log = get_logger("signin")
@@ -46,6 +48,15 @@ class Provider:
     token_endpoint: str
     jwks_uri: str
     iss_in_response: bool  # RFC 9207
+    ends_sessions: bool  # Back-Channel Logout 1.0, 2.1
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody the provider vouches for, and how it names their session."""
+
+    principal: Principal
+    known: AtProvider
 
 
 def challenge(verifier: str) -> str:
@@ -85,6 +96,30 @@ def person(claims: dict[str, Any], config: OidcConfig) -> Principal:
         roles=frozenset(roles or {"porter"}),
         organisation=next(iter(claim(claims, config.organisation_claim)), "")[:64],
         evidence="session",
+    )
+
+
+def check_assurance(claims: dict[str, Any], config: OidcConfig) -> None:
+    """Whether somebody signed in as surely as this service asks (OIDC Core 2: acr, amr).
+
+    Raises:
+        Forbidden: not so surely.
+    """
+    reached, used = claim(claims, config.acr_claim), claim(claims, "amr")
+    missing = [method for method in config.amr_required if method not in used]
+    if config.acr_required and not set(reached) & set(config.acr_required):
+        said = ", ".join(reached) or "it was not said"
+        why = f"Wanted: {' or '.join(config.acr_required)}. Your sign-in: {said}."
+    elif missing:
+        why = f"Wanted too: {', '.join(missing)}."
+    else:
+        return
+    raise Forbidden(
+        "You did not sign in as surely as this service asks.",
+        why=why[:300],
+        todo="Sign in again with the stronger way that your organisation gives, such as a smartcard or a"
+        " security key; if you have none, ask your organisation for it.",
+        where=config.acr_claim,
     )
 
 
@@ -151,6 +186,7 @@ class OidcClient:
                 token_endpoint=str(data["token_endpoint"]),
                 jwks_uri=str(data["jwks_uri"]),
                 iss_in_response=data.get("authorization_response_iss_parameter_supported") is True,
+                ends_sessions=data.get("backchannel_logout_supported") is True,
             )
         except KeyError:
             raise Unavailable("The identity provider's discovery is not complete.") from None
@@ -163,8 +199,11 @@ class OidcClient:
         self._provider = (now, provider)
         return provider
 
-    async def authorize_url(self, state: str, nonce: str, verifier: str) -> str:
-        """Where the browser goes to sign in."""
+    async def authorize_url(self, state: str, nonce: str, verifier: str, *, silent: bool = False) -> str:
+        """Where the browser goes to sign in.
+
+        ``silent``: its person is asked nothing (OIDC Core 3.1.2.1, prompt=none).
+        """
         query = {
             "response_type": "code",
             "client_id": self._config.client_id,
@@ -175,14 +214,18 @@ class OidcClient:
             "code_challenge": challenge(verifier),
             "code_challenge_method": "S256",
         }
+        if self._config.acr_values:
+            query["acr_values"] = self._config.acr_values
+        if silent:
+            query["prompt"] = "none"
         endpoint = (await self.provider()).authorization_endpoint
         return endpoint + ("&" if "?" in endpoint else "?") + urlencode(query)
 
-    async def sign_in(self, code: str, verifier: str, nonce: str, iss: str) -> Principal:
+    async def sign_in(self, code: str, verifier: str, nonce: str, iss: str) -> SignedIn:
         """Exchange a code, verify the ID token, and say who it is.
 
         Raises:
-            Unauthenticated: if any check fails.
+            Unauthenticated: if any check fails. Forbidden: with less assurance than is asked for.
             Unavailable: if the provider does not answer.
         """
         provider = await self.provider()
@@ -202,7 +245,27 @@ class OidcClient:
         else:
             form["client_id"] = self._config.client_id
         answer = await self._get("POST", provider.token_endpoint, data=form, headers=headers)
-        return person(await self.verify(str(answer.get("id_token", "")), nonce), self._config)
+        claims = await self.verify(str(answer.get("id_token", "")), nonce)
+        check_assurance(claims, self._config)
+        subject, sid = (str(claims.get(name) or "")[:512] for name in ("sub", "sid"))
+        known = AtProvider(issuer=provider.issuer, subject=subject, sid=sid)
+        return SignedIn(person(claims, self._config), known)
+
+    async def logout(self, token: str) -> Logout:
+        """What a logout token of the provider says (Back-Channel Logout 1.0, 2.6).
+
+        Raises:
+            Unauthenticated: for any other. Unavailable: if the provider's keys cannot be had.
+        """
+        header, claims = await self._decoded(token)
+        return read_logout(
+            header,
+            claims,
+            issuer=(await self.provider()).issuer,
+            client_id=self._config.client_id,
+            now=self._clock.now().timestamp(),
+            leeway_s=LEEWAY_S,
+        )
 
     async def verify(self, id_token: str, nonce: str) -> dict[str, Any]:
         """The claims of a good ID token (OIDC Core 3.1.3.7).
@@ -210,13 +273,8 @@ class OidcClient:
         Raises:
             Unauthenticated: for any other.
         """
-        try:
-            decoded = await self._decode(id_token)
-        except (JoseError, ValueError, KeyError, TypeError) as error:
-            raise Unauthenticated(
-                "The identity provider's token cannot be verified.", why=kind_as_sentence(error)
-            ) from None
-        claims, now = decoded, self._clock.now().timestamp()
+        _, claims = await self._decoded(id_token)
+        now = self._clock.now().timestamp()
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         ours = self._config.client_id
@@ -235,16 +293,23 @@ class OidcClient:
             )
         return claims
 
-    async def _decode(self, token: str) -> dict[str, Any]:
+    async def _decoded(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Header and claims of what the provider signed."""
         algorithms = list(self._config.algorithms)
         keys = await self._jwks(again=False)
         try:
-            return dict(jwt.decode(token, keys, algorithms=algorithms).claims)
-        except (JoseError, ValueError):
-            fresh = await self._jwks(again=True)
-            if fresh is keys:
-                raise
-            return dict(jwt.decode(token, fresh, algorithms=algorithms).claims)
+            try:
+                decoded = jwt.decode(token, keys, algorithms=algorithms)
+            except (JoseError, ValueError):
+                fresh = await self._jwks(again=True)
+                if fresh is keys:
+                    raise
+                decoded = jwt.decode(token, fresh, algorithms=algorithms)
+        except (JoseError, ValueError, KeyError, TypeError) as error:
+            raise Unauthenticated(
+                "The identity provider's token cannot be verified.", why=kind_as_sentence(error)
+            ) from None
+        return dict(decoded.header), dict(decoded.claims)
 
     async def _jwks(self, *, again: bool) -> KeySet:
         now = self._clock.monotonic_s()

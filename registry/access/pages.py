@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from crosslight.standards.problem import CrosslightError
+
 _STYLE = """
 body{font:19px/1.5 Arial,Helvetica,sans-serif;margin:0;background:#f0f4f5;color:#212b32}
 header{background:#005eb8;color:#fff;padding:12px 24px;font-size:22px;font-weight:bold}
@@ -60,14 +62,18 @@ def page(title: str, body: str, *, name: str, status: int = 200, banner: str = "
     return web.Response(text=html, status=status, content_type="text/html", headers=headers)
 
 
-def problem_page(what: str, *, status: int, return_to: str, name: str) -> web.Response:
-    """Sign-in did not work; the way back."""
+def problem_page(error: CrosslightError, *, return_to: str, name: str) -> web.Response:
+    """Sign-in did not work; why, and the way back."""
     again = "/signin" if return_to == "/" else f"/signin?{urlencode({'return': return_to})}"
+    more = "".join(f"<p>{escape(text)}</p>" for text in (error.why, error.todo) if text)
     body = (
-        f'<p class="error" role="alert">{escape(what)}</p><a class="button" href="{escape(again)}">Sign in'
-        " again</a>"
+        f'<p class="error" role="alert">{escape(error.what)}</p>{more}<a class="button"'
+        f' href="{escape(again)}">Sign in again</a>'
     )
-    return page("Sign-in did not work", body, status=status, name=name)
+    response = page("Sign-in did not work", body, status=error.http_status, name=name)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def signed_out_page(name: str) -> web.Response:

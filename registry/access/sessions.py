@@ -5,7 +5,6 @@ A session has an idle and an absolute limit, and a CSRF token.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 from dataclasses import dataclass, replace
@@ -19,12 +18,15 @@ from crosslight.runtime.http import form_fields
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Forbidden
 from registry.access.config import AccessConfig
-from registry.access.store import AccessStore, StoredSession
+from registry.access.store import AccessStore, AtProvider, StoredSession, hashed
 
 # Secure, Path=/, no Domain: the browser itself enforces it (RFC 6265bis 4.1.3.2)
 COOKIE = "__Host-crosslight"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
+UNKNOWN = AtProvider()
+PUT_OFF_S = 60.0
+MOST_PUT_OFF = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Session:
     principal: Principal
     csrf: str
     left_s: int  # until it ends, if nothing more is asked
+    stale: bool = False  # its roles are old: the provider is to be asked again
 
 
 #: Set beside CALLER when a session cookie is what the caller showed; pages put ``csrf`` into their forms.
@@ -54,12 +57,30 @@ def principal_plain(principal: Principal) -> dict[str, Any]:
 
 def session_name(session_id: str) -> str:
     """How the audit names a session: by its digest, for the id itself is a secret."""
-    return f"session {hashlib.sha256(session_id.encode()).hexdigest()[:16]}"
+    return f"session {hashed(session_id)[:16]}"
 
 
-def holds(stored: StoredSession, now: datetime, idle: timedelta) -> bool:
-    """Whether a session still holds: neither past its end, nor unused for longer than ``idle``."""
-    return now < stored.ends and now - stored.seen < idle
+def principal_of_plain(person: dict[str, Any], id_hash: str) -> Principal:
+    """Who a session is of; ``id_hash`` is that of its id."""
+    return Principal(
+        subject=person["subject"],
+        name=person["name"],
+        roles=frozenset(person["roles"]),
+        organisation=person["organisation"],
+        purpose=person["purpose"],
+        evidence="session",
+        credential=f"session {id_hash[:16]}",
+    )
+
+
+def last_end(stored: StoredSession, roles_life: timedelta) -> datetime:
+    """The end that no use puts off: the session's, or that of what is known of its roles."""
+    return min(stored.ends, stored.checked + 2 * roles_life)
+
+
+def session_end(stored: StoredSession, idle: timedelta, roles_life: timedelta) -> datetime:
+    """When a session ends, if it is not used before."""
+    return min(last_end(stored, roles_life), stored.seen + idle)
 
 
 class Sessions:
@@ -69,6 +90,8 @@ class Sessions:
         self._store, self._clock, self._ids = store, clock, ids
         self._idle = timedelta(minutes=config.session_idle_minutes)
         self._life = timedelta(hours=config.session_hours)
+        self._roles_life = timedelta(minutes=config.roles_minutes)
+        self._put_off: dict[str, float] = {}  # sessions whose provider could not be asked, and when
 
     @property
     def cookie_life_s(self) -> int:
@@ -79,15 +102,30 @@ class Sessions:
         """An id for :meth:`begin`, for whoever has to name the session before it begins."""
         return self._ids.token_bytes(32).hex()
 
-    async def begin(self, principal: Principal, session_id: str = "") -> Session:
+    async def begin(self, principal: Principal, session_id: str = "", known: AtProvider = UNKNOWN) -> Session:
         """A new session with a new id, whatever the browser had before."""
         session_id, csrf = session_id or self.new_id(), self._ids.token_bytes(32).hex()
         now = self._clock.now()
         stored = StoredSession(
-            principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life
+            principal=principal_plain(principal),
+            csrf=csrf,
+            created=now,
+            seen=now,
+            ends=now + self._life,
+            checked=now,
         )
-        await self._store.add_session(session_id, stored)
+        await self._store.add_session(session_id, stored, known)
         return Session(id=session_id, principal=principal, csrf=csrf, left_s=self._left_s(stored, now))
+
+    async def vouched(self, session_id: str, principal: Principal, known: AtProvider) -> None:
+        """The provider said again who this is, and what roles they have now. The session's end stays."""
+        await self._store.check_session(session_id, principal_plain(principal), known)
+
+    def put_off(self, session_id: str) -> None:
+        """The provider cannot be asked just now: the session goes on for a while, up to its end."""
+        if len(self._put_off) >= MOST_PUT_OFF:
+            self._put_off.clear()
+        self._put_off[hashed(session_id)] = self._clock.monotonic_s()
 
     async def find(self, session_id: str) -> Session | None:
         """The session with this id, if it holds; its use is noted now and then."""
@@ -97,26 +135,28 @@ class Sessions:
         if stored is None:
             return None
         now = self._clock.now()
-        if not holds(stored, now, self._idle):
+        if now >= self._end(stored):
             await self._store.end_session(session_id)
             return None
         if now - stored.seen > self._idle / 20:
             await self._store.touch_session(session_id)
             stored = replace(stored, seen=now)
-        person = stored.principal
-        principal = Principal(
-            subject=person["subject"],
-            name=person["name"],
-            roles=frozenset(person["roles"]),
-            organisation=person["organisation"],
-            purpose=person["purpose"],
-            evidence="session",
-            credential=session_name(session_id),
+        id_hash = hashed(session_id)
+        put_off_s = self._put_off.get(id_hash, float("-inf"))
+        return Session(
+            id=session_id,
+            principal=principal_of_plain(stored.principal, id_hash),
+            csrf=stored.csrf,
+            left_s=self._left_s(stored, now),
+            stale=now - stored.checked >= self._roles_life
+            and self._clock.monotonic_s() - put_off_s >= PUT_OFF_S,
         )
-        return Session(id=session_id, principal=principal, csrf=stored.csrf, left_s=self._left_s(stored, now))
+
+    def _end(self, stored: StoredSession) -> datetime:
+        return session_end(stored, self._idle, self._roles_life)
 
     def _left_s(self, stored: StoredSession, now: datetime) -> int:
-        return max(0, math.ceil((min(stored.ends, stored.seen + self._idle) - now).total_seconds()))
+        return max(0, math.ceil((self._end(stored) - now).total_seconds()))
 
     async def left(self, session_id: str) -> tuple[int, bool]:
         """Seconds until the session with this id ends, 0 for none, and whether no use can put that off.
@@ -126,7 +166,9 @@ class Sessions:
         stored = await self._store.session(session_id) if 0 < len(session_id) <= 128 else None
         if stored is None:
             return 0, True
-        return self._left_s(stored, self._clock.now()), stored.seen + self._idle >= stored.ends
+        return self._left_s(stored, self._clock.now()), stored.seen + self._idle >= last_end(
+            stored, self._roles_life
+        )
 
     async def end(self, session_id: str) -> None:
         """Sign out."""

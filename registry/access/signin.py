@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import base64
 import re
-from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
-from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.http import admit, refuse
+from crosslight.runtime.http import refuse
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Action, Decision, Principal
-from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
-from registry.access.oidc import OidcClient
+from crosslight.runtime.rates import PerMinute
+from crosslight.runtime.shares import peer_share
+from crosslight.standards.problem import CrosslightError, Unauthenticated
+from registry.access.oidc import OidcClient, SignedIn
 from registry.access.pages import problem_page, signed_out_page
 from registry.access.sessions import COOKIE, SESSION, Sessions, drop_cookie, session_name, set_cookie
+from registry.access.signin_audit import SignInAudit
 from registry.access.store import AccessStore, PendingSignIn
 
 log = get_logger("signin")
@@ -29,28 +29,11 @@ log = get_logger("signin")
 BROWSER_COOKIE = "__Host-crosslight-signin"
 SIGNIN_LIFE_S = 600
 MAX_RETURN_CHARS = 512
-
-
-class SignInAudit:
-    """Audits sign-ins, sign-outs and failures. ``where`` is said of the demo's own provider."""
-
-    def __init__(self, audit: AuditLog, where: str = "") -> None:
-        self._audit, self._query = audit, {"at": where} if where else {}
-
-    def act(self, request: web.Request, principal: Principal, action: Action) -> Act:
-        """A sign-in that its provider vouches for, or a sign-out: to be done in its block."""
-        caller = admit(request, principal)
-        return self._audit.act(
-            caller, "portal", action, About(query=self._query), decision=Decision(True, action)
-        )
-
-    async def refused(self, request: web.Request, principal: Principal, why: str) -> None:
-        """A sign-in that was none."""
-        caller, decision = admit(request, principal), Decision(False, why)
-        act = self._audit.act(caller, "portal", "sign-in", About(query=self._query), decision=decision)
-        with suppress(Forbidden):  # who tries it is told so on a page
-            async with act:
-                pass
+SILENT = "silent-"  # how the state of a sign-in begins that asks its person nothing
+#: A provider cannot answer without its person (OIDC Core 3.1.2.6).
+ASK_THE_PERSON = frozenset(
+    {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+)
 
 
 _HERE = re.compile(r"/[A-Za-z0-9/._~-]*")
@@ -69,12 +52,20 @@ def local_path(text: str) -> str:
     return text if good else "/"
 
 
-def sign_in_address(request: web.Request) -> str:
-    """Where a page that needs a session sends its reader, so that they come back to it."""
+def sign_in_address(request: web.Request, *, silent: bool = False) -> str:
+    """Where a page that needs a session sends its reader, so that they come back to it.
+
+    ``silent``: the provider is asked who they are, and they are asked nothing, where that will do.
+    """
     here = local_path(request.path_qs)
     if here == "/":  # perhaps without its query
         here = local_path(request.path)
-    return "/signin" if here == "/" else f"/signin?{urlencode({'return': here})}"
+    return _signin(here, silent=silent)
+
+
+def _signin(return_to: str, *, silent: bool = False) -> str:
+    query = {**({} if return_to == "/" else {"return": return_to}), **({"silent": "1"} if silent else {})}
+    return f"/signin?{urlencode(query)}" if query else "/signin"
 
 
 class SignIn:
@@ -89,7 +80,9 @@ class SignIn:
         ids: Ids,
         *,
         name: str,
+        rates: PerMinute,
     ) -> None:
+        self._rates = rates
         self._client, self._sessions, self._store = client, sessions, store
         self._audit, self._ids, self._name = audit, ids, name
 
@@ -109,18 +102,24 @@ class SignIn:
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
         state, browser, nonce, verifier = (self._secret() for _ in range(4))
+        silent = request.query.get("silent") == "1"
+        if silent:
+            state = SILENT + state
         pending = PendingSignIn(
             nonce=nonce, verifier=verifier, return_to=local_path(request.query.get("return", "/"))
         )
         try:
-            url = await self._client.authorize_url(state, nonce, verifier)
+            self._rates.take(peer_share(request.remote or ""))
+            url = await self._client.authorize_url(state, nonce, verifier, silent=silent)
             await self._store.begin_signin(
                 state, browser, pending, SIGNIN_LIFE_S, address=request.remote or ""
             )
         except CrosslightError as error:
-            return problem_page(
-                error.what, status=error.http_status, return_to=pending.return_to, name=self._name
-            )
+            if silent and await self._sessions.find(request.cookies.get(COOKIE, "")) is not None:
+                log.warning("nobody can be asked for roles: sessions go on", reason=error.what)
+                self._sessions.put_off(request.cookies[COOKIE])
+                raise web.HTTPSeeOther(pending.return_to) from None
+            return problem_page(error, return_to=pending.return_to, name=self._name)
         response = web.Response(status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, BROWSER_COOKIE, browser, SIGNIN_LIFE_S)
         return response
@@ -128,30 +127,44 @@ class SignIn:
     async def come_back(self, request: web.Request) -> web.StreamResponse:
         """The provider sent the browser back: a session, or a page that says no."""
         pending: PendingSignIn | None = None
+        silent = request.query.get("state", "").startswith(SILENT)
         try:
             pending = await self._pending(request)
-            principal = await self._finish(request, pending)
+            if silent and request.query.get("error") in ASK_THE_PERSON:
+                raise web.HTTPSeeOther(_signin(pending.return_to))
+            signed_in = await self._finish(request, pending)
         except CrosslightError as error:
             refuse(request, error)  # nobody has signed in yet: a stranger writes nothing of their own
             response: web.StreamResponse = problem_page(
-                error.what,
-                status=error.http_status,
-                return_to=pending.return_to if pending else "/",
-                name=self._name,
+                error, return_to=pending.return_to if pending else "/", name=self._name
             )
             drop_cookie(response, BROWSER_COOKIE)
             return response
-        await self._sessions.end(request.cookies.get(COOKIE, ""))
-        session_id = self._sessions.new_id()
-        named = replace(principal, credential=session_name(session_id))
-        async with self._audit.act(request, named, "sign-in"):
-            session = await self._sessions.begin(principal, session_id)
         response = web.Response(
             status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"}
         )
-        set_cookie(response, COOKIE, session.id, self._sessions.cookie_life_s)
+        if not (silent and await self._vouched(request, signed_in)):
+            await self._begin(request, signed_in, response)
         drop_cookie(response, BROWSER_COOKIE)
         return response
+
+    async def _vouched(self, request: web.Request, signed_in: SignedIn) -> bool:
+        """Whether this browser's session goes on, with the roles that the provider says now."""
+        session = await self._sessions.find(request.cookies.get(COOKIE, ""))
+        if session is None or session.principal.subject != signed_in.principal.subject:
+            return False
+        named = replace(signed_in.principal, credential=session_name(session.id))
+        async with self._audit.act(request, named, "sign-in", session="goes on", roles=sorted(named.roles)):
+            await self._sessions.vouched(session.id, signed_in.principal, signed_in.known)
+        return True
+
+    async def _begin(self, request: web.Request, signed_in: SignedIn, response: web.Response) -> None:
+        await self._sessions.end(request.cookies.get(COOKIE, ""))
+        session_id = self._sessions.new_id()
+        named = replace(signed_in.principal, credential=session_name(session_id))
+        async with self._audit.act(request, named, "sign-in"):
+            session = await self._sessions.begin(signed_in.principal, session_id, signed_in.known)
+        set_cookie(response, COOKIE, session.id, self._sessions.cookie_life_s)
 
     async def _pending(self, request: web.Request) -> PendingSignIn:
         """The sign-in that this browser began; it is spent."""
@@ -167,7 +180,7 @@ class SignIn:
             )
         return pending
 
-    async def _finish(self, request: web.Request, pending: PendingSignIn) -> Principal:
+    async def _finish(self, request: web.Request, pending: PendingSignIn) -> SignedIn:
         query = request.query
         if "error" in query or not query.get("code"):
             raise Unauthenticated("The identity provider did not sign you in.", where="error")

@@ -18,7 +18,7 @@ from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.runtime.shares import peer_share
 from crosslight.standards.problem import Busy
 
-SCHEMA = SchemaVersion("access", schema=2, compat=1)
+SCHEMA = SchemaVersion("access", schema=3, compat=1)
 MAX_PENDING = 20_000
 
 
@@ -28,14 +28,24 @@ def hashed(secret: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtProvider:
+    """How the identity provider names a session: its ``iss``, ``sub`` and ``sid`` ('' = none)."""
+
+    issuer: str = ""
+    subject: str = ""
+    sid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """A session row."""
+    """A session row. ``checked``: when its provider last said who this is."""
 
     principal: dict[str, Any]
     csrf: str
     created: datetime
     seen: datetime
     ends: datetime
+    checked: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,35 +93,59 @@ class AccessStore:
 
     # --- sessions -------------------------------------------------------------------------------------------
 
-    async def add_session(self, session_id: str, session: StoredSession) -> None:
+    async def add_session(self, session_id: str, session: StoredSession, known: AtProvider) -> None:
         """Keep a new session; those that ended go at this occasion."""
-        principal = orjson.dumps(session.principal).decode()
+        principal, id_hash = orjson.dumps(session.principal).decode(), hashed(session_id)
         times = (session.created.isoformat(), session.seen.isoformat(), session.ends.isoformat())
+        at_provider = (id_hash, known.issuer, known.subject, known.sid, session.checked.isoformat())
         now = self._now()
 
         def write(tx: Tx) -> None:
             tx.execute("DELETE FROM session WHERE ends <= ?", (now,))
+            tx.execute("DELETE FROM provider_session WHERE id_hash NOT IN (SELECT id_hash FROM session)")
             tx.execute(
                 "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?)",
-                (hashed(session_id), principal, session.csrf, *times),
+                (id_hash, principal, session.csrf, *times),
             )
+            tx.execute("INSERT INTO provider_session VALUES (?, ?, ?, ?, ?)", at_provider)
 
         await self._db.write("session_add", write)
 
+    async def check_session(self, session_id: str, principal: dict[str, Any], known: AtProvider) -> None:
+        """Its provider said again who this is: that is so from now on. Its end stays."""
+        now, id_hash = self._now(), hashed(session_id)
+
+        def write(tx: Tx) -> None:
+            changed = (orjson.dumps(principal).decode(), now, id_hash)
+            if tx.execute("UPDATE session SET principal = ?, seen = ? WHERE id_hash = ?", changed):
+                tx.execute("DELETE FROM provider_session WHERE id_hash = ?", (id_hash,))
+                tx.execute(
+                    "INSERT INTO provider_session VALUES (?, ?, ?, ?, ?)",
+                    (id_hash, known.issuer, known.subject, known.sid, now),
+                )
+
+        await self._db.write("session_check", write)
+
     async def session(self, session_id: str) -> StoredSession | None:
         """A session as stored; whether it still holds is for the caller to say."""
-        row = await self._db.read(
+        row = await self._db.read_near(
             "session",
             lambda tx: tx.row(
-                "SELECT principal, csrf, created, seen, ends FROM session WHERE id_hash = ?",
+                "SELECT s.principal, s.csrf, s.created, s.seen, s.ends, coalesce(p.checked, s.created) FROM"
+                " session s LEFT JOIN provider_session p ON p.id_hash = s.id_hash WHERE s.id_hash = ?",
                 (hashed(session_id),),
             ),
         )
         if row is None:
             return None
-        created, seen, ends = (datetime.fromisoformat(text) for text in row[2:5])
+        created, seen, ends, checked = (datetime.fromisoformat(text) for text in row[2:6])
         return StoredSession(
-            principal=orjson.loads(row[0]), csrf=row[1], created=created, seen=seen, ends=ends
+            principal=orjson.loads(row[0]),
+            csrf=row[1],
+            created=created,
+            seen=seen,
+            ends=ends,
+            checked=checked,
         )
 
     async def touch_session(self, session_id: str) -> None:
@@ -136,7 +170,7 @@ class AccessStore:
         """
 
         def write(tx: Tx) -> None:
-            for table in ("session", "signin", "demo_grant", "begun"):
+            for table in ("session", "provider_session", "signin", "demo_grant", "begun"):
                 tx.execute(f"DELETE FROM {table}")
 
         await self._db.write("sessions_end", write)

@@ -32,6 +32,7 @@ class AccessTokens:
         keys, region, config, clock, ids: What tokens are made of.
         presenter: The thumbprint of the certificate that the gateway shows to members now.
         withdrawn: The ids of tokens that were ended before their time.
+        saw: Told the id of each token that held.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class AccessTokens:
         *,
         presenter: Callable[[], str] = nobody_presents,
         withdrawn: Callable[[], Collection[str]] = none_withdrawn,
+        saw: Callable[[str], None] = lambda token_id: None,
     ) -> None:
-        self._keys, self._config = keys, config
+        self._keys, self._config, self._saw = keys, config, saw
         self._audience = region.home_community_id
         self.signer = TokenSigner(keys.signing, region.home_community_id, clock, ids, presenter)
         self.verifier = TokenVerifier(region.home_community_id, clock, keys.jwks(), withdrawn)
@@ -80,7 +82,9 @@ class AccessTokens:
         Raises:
             Unauthenticated: if it does not hold.
         """
-        return self.verifier.verify(token, kind="access", audience=self._audience, presenter=presenter)
+        claims = self.verifier.verify(token, kind="access", audience=self._audience, presenter=presenter)
+        self._saw(claims.token_id)
+        return claims
 
     def principal(self, token: str, presenter: str = "") -> Principal:
         """Who an access token speaks for; as :meth:`claims`."""

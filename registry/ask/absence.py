@@ -26,7 +26,7 @@ from crosslight.standards.region import Region
 from registry.ask.naming import Misread, Naming
 from registry.ask.question import Answer
 from registry.identity.model import PatientSelector, Person
-from registry.members.model import Directory
+from registry.members.model import KnownMembers
 
 _NATIONAL_NAMES: dict[str, str] = {NHS_NUMBER_OID: "NHS number", CHI_OID: "CHI number"}
 _NO_PROOF = "An empty list would look as if there were no imaging."
@@ -125,7 +125,7 @@ def naming(
     selector: PatientSelector,
     persons: Collection[Person],
     region: Region,
-    directory: Directory,
+    directory: KnownMembers,
     used: Callable[[str], bool],
 ) -> Naming:
     """Whom ``selector`` names.
@@ -158,7 +158,7 @@ def _values(person: Person) -> Iterable[str]:
 @dataclass(frozen=True, slots=True)
 class _Judge:
     region: Region
-    directory: Directory
+    directory: KnownMembers
     used: Callable[[str], bool]
     known_ids: Collection[str]  # of those who were found
 
@@ -192,7 +192,7 @@ def accession_naming(
     asked: Iterable[Identifier],
     recorded: Collection[Identifier],
     region: Region,
-    directory: Directory,
+    directory: KnownMembers,
     used: Callable[[str], bool],
 ) -> Naming:
     """What of a question by accession numbers was not understood: issuers that nothing here knows.

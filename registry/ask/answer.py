@@ -8,6 +8,7 @@ from dataclasses import replace
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, hash8
 from crosslight.standards.problem import Invalid
+from crosslight.standards.records import changed
 from crosslight.standards.region import Region
 from registry.ask.absence import accession_naming
 from registry.ask.filter import matches, window
@@ -34,7 +35,8 @@ from registry.index.model import Holding, PastVersion, XdsObject
 from registry.index.population_window import Window
 from registry.index.rows import DEPRECATED, Loaded, RowKey
 from registry.index.store import IndexStore
-from registry.members.model import Directory
+from registry.members.model import KnownMembers
+from registry.members.standing import is_foreign
 
 MAX_PAGE = 1000  # holdings of one page
 ANY = StudyFilter()
@@ -56,7 +58,7 @@ class Answering:
         tx: Tx,
         index: IndexStore,
         identity: IdentityStore,
-        directory: Directory,
+        directory: KnownMembers,
         region: Region,
         policy: Policy,
     ) -> None:
@@ -182,9 +184,12 @@ class Answering:
             whose = self._persons.owners((loaded.holding for loaded in compared), owners.persons.values())
             return {loaded.row.key: int(whose.person(loaded.holding).key) for loaded in compared}
 
-        conflicts = in_conflict(self._index.read, self._tx, rows, persons) if rows else set()
+        def foreign(member: MemberId) -> bool:
+            return is_foreign(self._directory.by_id(member))
+
+        conflicts = in_conflict(self._index.read, self._tx, rows, persons, foreign) if rows else set()
         return [
-            replace(loaded.holding, conflict=True) if loaded.row.key in conflicts else loaded.holding
+            changed(loaded.holding, conflict=True) if loaded.row.key in conflicts else loaded.holding
             for loaded in rows
         ]
 
@@ -199,7 +204,7 @@ class Answering:
             (h.record_key, h.study_uid, h.member): h
             for h in self._index.read.with_past(self._tx, wanted_rows)
         }
-        return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
+        return [changed(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
     def _of_one_person(self, holdings: Iterable[Holding], owners: Owners) -> list[Holding]:
         """Holdings without past versions that describe somebody else (ADR 0016).
@@ -216,7 +221,7 @@ class Answering:
 
         return [
             (
-                replace(h, past=tuple(v for v in h.past if alike(h, v)))
+                changed(h, past=tuple(v for v in h.past if alike(h, v)))
                 if h.past and self._policy.withholds_past(records[h.whose])
                 else h
             )
@@ -322,7 +327,7 @@ class Answering:
         named = [h for h in named if (h.record_key, h.study_uid, h.member) not in have]
         if question.versions:
             return named
-        current = [replace(h, past=()) for h in named if h.state == "approved"]
+        current = [changed(h, past=()) for h in named if h.state == "approved"]
         return [h for h in current if names & current_names(h)]
 
     def _objects(self, question: ByObject) -> list[XdsObject]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 from crosslight.runtime.audit import About, AuditLog
@@ -27,16 +27,26 @@ from crosslight.standards.region import Region
 from registry.ask.answer import Answering
 from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
+from registry.ask.kept_readings import KeptReadings, NotedTx, QuestionKey
 from registry.ask.own_entries import as_member, of_member
 from registry.ask.permits import Permits
 from registry.ask.policy import Policy
-from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question, is_export
+from registry.ask.question import (
+    Answer,
+    ByPatient,
+    ByPopulation,
+    DirectoryQuestion,
+    Patients,
+    Question,
+    is_export,
+)
 from registry.ask.results import QuestionResult
-from registry.identity.model import PatientSelector, Person
+from registry.identity.model import PatientSelector, Person, PersonKey
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
+_NOT_ASKED = ("", (), None, False)
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
 REFUSED = "You may not ask this here."
 _ABOUT_SOMEBODY = frozenset({"search", "read"})
@@ -86,6 +96,7 @@ class Ask:
         self.region = region
         self.permits = permits
         self.glances = Glances(clock)
+        self.readings = KeptReadings(permits.config.kept_bytes)
 
     @asynccontextmanager
     async def question(
@@ -97,10 +108,13 @@ class Ask:
 
         Raises:
             Forbidden: policy says no (audited).
-            OverRate: an export too many in this hour (audited).
+            OverRate: an export too many in this hour (audited), a search or a list for an order too many in
+                this minute.
             Invalid: a selector that names nobody, a cursor that is none of ours.
             OverShare, Busy: there was no turn in time (nothing was asked, nothing is audited).
         """
+        if action == "search":
+            self.permits.search(caller)
         exports = action in _ABOUT_SOMEBODY and is_export(question)
         action = "export" if exports else action
         principal = caller.principal
@@ -108,7 +122,9 @@ class Ask:
         decision = as_member(principal, question, decide(principal, face, action))
         if exports:
             decision, refusal = await self.permits.export(caller, face, decision)
-        asked = {type(question).__name__: _plain(asdict(question))}
+        elif action == "list-for-order":
+            decision, refusal = self.permits.list_for_order(caller, decision)
+        asked = {type(question).__name__: plain(question)}
         result, about = QuestionResult(), About(query=asked)
         async with AsyncExitStack() as working:
             if decision.permit:
@@ -163,10 +179,41 @@ class Ask:
         return result, _about(asked, result)
 
     def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> QuestionResult:
-        opened = cache(lambda: self.permits.opened_tx(tx, principal))
-        policy = Policy(self._directory, principal, face, opened)
+        """What a question finds: read, or read to be the same as before (ADR 0046).
+
+        Nothing but these arguments, the members and the region's key goes into it. What was opened for a
+        while (ADR 0037) hangs on the time, and is looked up beside: what that goes into is not kept.
+        """
+        if isinstance(question, ByPopulation | DirectoryQuestion):  # a walk, or no reading at all
+            return self._read_anew(tx, principal, face, question, lambda: self._opened(tx, principal))
+        asked = QuestionKey(principal, face, question)
+        meaning = (self._directory.revision, self._index.incarnation, self._index.region_key)
+        known = self.readings.find(asked, meaning, tx)
+        if known is not None:
+            return known
+        noted, by_time = NotedTx(tx), list[bool]()
+
+        def opened() -> frozenset[PersonKey]:
+            by_time.append(True)
+            return self._opened(tx, principal)
+
+        result = self._read_anew(noted.tx, principal, face, question, opened)
+        return result if by_time else self.readings.keep(asked, meaning, noted.statements, result)
+
+    def _opened(self, tx: Tx, principal: Principal) -> frozenset[PersonKey]:
+        return self.permits.opened_tx(tx, principal)
+
+    def _read_anew(
+        self,
+        tx: Tx,
+        principal: Principal,
+        face: Face,
+        question: Question,
+        opened: Callable[[], frozenset[PersonKey]],
+    ) -> QuestionResult:
+        policy = Policy(self._directory, principal, face, cache(opened))
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, policy)
-        return of_member(principal, answering.answer(question))
+        return of_member(principal, question, answering.answer(question))
 
     def _answer(self, question: Question, result: QuestionResult, correlation: str) -> Answer:
         return Answer(
@@ -182,6 +229,7 @@ class Ask:
             unread=result.unread,
             naming=result.naming,
             total=result.total,
+            same=result.same,
         )
 
     def _coverage(self, question: Question, result: QuestionResult) -> Coverage:
@@ -309,10 +357,15 @@ def _about(asked: dict[str, Any], result: QuestionResult) -> About:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A question's fields without those that were not asked by, for the audit."""
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items() if v not in ("", (), None, {}, False)}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+    if (names := _fields(value.__class__)) is not None:
+        members = ((name, getattr(value, name)) for name in names)
+        return {name: plain(member) for name, member in members if member not in _NOT_ASKED}
+    return [plain(member) for member in value] if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=64)
+def _fields(kind: Any) -> tuple[str, ...] | None:
+    """The fields of a part of a question; None of a value."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None

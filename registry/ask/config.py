@@ -26,6 +26,24 @@ class AskConfig:
         20.0, "Wait for a turn; then the answer is that it is busy.", low=0.1, high=300
     )
 
+    searches_per_minute: int = setting(
+        3000, "Searches of one person or app in a minute; 0 = without bound.", low=0, high=10_000_000
+    )
+    searches_per_minute_of_system: int = setting(
+        30_000,
+        "Searches of one system or member, by its certificate, in a minute; 0 = without bound.",
+        low=0,
+        high=10_000_000,
+    )
+    order_lists: tuple[str, ...] = setting(
+        [], "Codes of members whose nodes may ask for the list of a patient with an order there (ADR 0060)."
+    )
+    order_lists_per_minute: int = setting(
+        60,
+        "Such lists that one member's node may ask for in a minute.",
+        low=1,
+        high=10_000,
+    )
     exports_per_hour: int = setting(
         600,
         "Questions that name nobody, or very many, which one caller may ask in an hour; each is a page.",
@@ -38,6 +56,13 @@ class AskConfig:
         low=1,
     )
     export_alarm_minutes: int = setting(60, "How long an alarm is said.", low=1, high=1440)
+    kept_bytes: int = setting(
+        32 << 20,
+        "Memory for what questions found last, for when the same is asked again and nothing has changed;"
+        " about, in bytes. 0 = none.",
+        low=0,
+        high=1 << 34,
+    )
     disputed_minutes: int = setting(
         60,
         "How long a study of disputed identity may be opened by its own name, by whom it was shown to under"

@@ -238,11 +238,13 @@ def _concerned(met: Collection[bytes], anybody: bool) -> Whose:
 def _list_state(presence: Presence, waits: Whose, refused: Whose) -> ListState:
     """What the list lacks; a member that cannot be reached leaves the list as of when it was last heard.
 
+    One that has come back and said nothing yet may hold more than when it was last heard.
+
     What was refused is listed when an operator has acted, which may take days: it makes the list of its own
     patient less than current, and nobody else's; that the others' absence is not proven meanwhile is said
     where absence is at stake.
     """
-    if presence.last_heard is None:
+    if presence.last_heard is None or presence.unheard:
         return "unknown"
     if presence.filling:
         return "filling"

@@ -18,9 +18,10 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Tx
 from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.rates import PerMinute
 from crosslight.standards.access import Decision, Face, Principal
 from crosslight.standards.asking import export_refused
-from crosslight.standards.problem import CrosslightError, OverRate
+from crosslight.standards.problem import CrosslightError, Forbidden, OverRate
 from registry.ask.config import AskConfig
 from registry.ask.permit_store import PermitStore
 from registry.identity.model import PersonKey
@@ -42,11 +43,44 @@ class Permits:
     def __init__(self, store: PermitStore, config: AskConfig, clock: Clock) -> None:
         self.store, self.config, self._clock = store, config, clock
         self._alarm_ends: datetime | None = None
+        self.search_rates = PerMinute("searches", config.searches_per_minute, clock)
+        self.system_rates = PerMinute("searches", config.searches_per_minute_of_system, clock)
+        self.order_rates = PerMinute("lists of patients with an order", config.order_lists_per_minute, clock)
         self._totals = {"answered": 0, "refused": 0, "limited": 0}
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
         await self.store.open()
+
+    # --- searches -------------------------------------------------------------------------------------------
+
+    def search(self, caller: Caller) -> None:
+        """One search more of a caller.
+
+        Raises:
+            OverRate: too many in a minute.
+        """
+        principal = caller.principal
+        if principal.evidence != "open":  # everybody has that name: nobody is counted by it
+            by_certificate = principal.evidence == "certificate"
+            (self.system_rates if by_certificate else self.search_rates).take(principal.subject)
+
+    def list_for_order(self, caller: Caller, decision: Decision) -> tuple[Decision, CrosslightError]:
+        """Whether a member's node may have one list more because of an order, and what is said if not.
+
+        ADR 0060. ``decision`` is what the table says.
+
+        Raises:
+            OverRate: too many in a minute.
+        """
+        self.order_rates.take(caller.principal.subject)
+        refusal = Forbidden(
+            "Lists for orders are not given to this member.",
+            todo="The region's operator names its code in ask.order_lists.",
+        )
+        if decision.permit and caller.principal.organisation not in self.config.order_lists:
+            decision = Decision(False, "the operator gives this member no lists for orders")
+        return decision, refusal
 
     # --- exports --------------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.problem import Invalid
+from crosslight.standards.records import changed
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.ask.absence import naming
@@ -16,7 +17,7 @@ from registry.identity.model import PatientRecord, PatientSelector, Person, Reco
 from registry.identity.store import IdentityStore
 from registry.index.model import Holding, XdsObject
 from registry.index.rows import Loaded
-from registry.members.model import Directory
+from registry.members.model import KnownMembers
 
 MAX_PERSONS = 200  # of one question
 MAX_NAMES = 2000  # ids in one question
@@ -39,7 +40,7 @@ class Owners:
         if not self.parts:
             return holding
         part = self.parts.get((holding.record_key, holding.publication.record.patient))
-        return holding if part is None else replace(holding, part=part)
+        return holding if part is None else changed(holding, part=part)
 
     def own(self, rows: Iterable[Loaded]) -> list[Loaded]:
         """As :meth:`owned`, of rows."""
@@ -64,7 +65,7 @@ class Persons:
     """
 
     def __init__(
-        self, tx: Tx, identity: IdentityStore, directory: Directory, region: Region, policy: Policy
+        self, tx: Tx, identity: IdentityStore, directory: KnownMembers, region: Region, policy: Policy
     ) -> None:
         self._tx = tx
         self._identity = identity

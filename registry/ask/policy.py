@@ -20,7 +20,7 @@ from registry.identity.model import (
 )
 from registry.index.model import Holding, XdsObject
 from registry.index.rows import Loaded
-from registry.members.model import Directory
+from registry.members.model import KnownMembers
 
 #: Faces that can show two persons apart. On the others a number leads to one person and no other.
 TELLS_APART = frozenset({"portal", "fhir"})
@@ -42,7 +42,7 @@ class Policy:
             number of their own holder (ADR 0037); looked up only where one is asked for.
     """
 
-    directory: Directory
+    directory: KnownMembers
     principal: Principal
     face: Face
     opened: Callable[[], Collection[PersonKey]] = _nobody

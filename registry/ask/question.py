@@ -42,6 +42,9 @@ class ByPatient:
     With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page;
     then ``Answer.total`` says how many there are. Pages are of holdings, resumable by ``cursor``; or, with an
     ``offset``, of studies with all their holdings. ``filter`` and ``versions`` are not for pages.
+
+    ``order`` is the number of the order for which a member's node asks (ADR 0060); it is in the audit with
+    the rest.
     """
 
     patient: PatientSelector
@@ -50,6 +53,7 @@ class ByPatient:
     limit: int = 0  # 0: all
     cursor: str = ""
     offset: int | None = None  # how many studies come before the page; None: it is a page of holdings
+    order: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +146,9 @@ class Answer:
     naming: Naming = Naming()
     # of a person's holdings, or studies, on all pages; None: this is no page of them
     total: int | None = None
+    # one thing for all answers that found the very same (coverage apart): what a face makes of that alone it
+    # may keep by it
+    same: object | None = field(default=None, repr=False, compare=False)
     _whose: dict[RecordKey, Person] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,8 @@ class QuestionResult:
     naming: Naming = Naming()
     total: int | None = None
     opens: frozenset[PersonKey] = frozenset()  # disputed persons whose studies may be opened from now on
+    # one thing for all questions that found the very same; None: nothing is known of that
+    same: object | None = field(default=None, compare=False)
 
 
 def has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:

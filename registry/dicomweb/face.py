@@ -27,20 +27,28 @@ from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.cross_origin import COVERAGE_HEADER, cross_origin, preflight_answer
 from registry.dicomweb.holder_rows import bounded_body, holder_rows
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
-from registry.dicomweb.rows import ListedStudy, StudyRoots, all_series, cut, group, series_row, study_row
+from registry.dicomweb.rows import (
+    ListedStudy,
+    SharedRows,
+    StudyRoots,
+    all_series,
+    cut,
+    group,
+    series_row,
+    study_row,
+)
 from registry.dicomweb.warnings import degraded, passed_warnings, quotable, unsaid
 from registry.gateway.answers import refused
 from registry.gateway.forward import HOLDER_HEADER, Gateway
 from registry.gateway.holders import Holder, holders_of
 from registry.members.model import Directory
 
-COVERAGE_HEADER = "Crosslight-Coverage"
 MAX_PAGES = 8  # of the index for one answer
 Bounded = ByPatient | ByObject | ByPopulation
-_EXPOSED = f"ETag, Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
 _OFFERS = (Offer(MEDIA_TYPE), Offer("application/json"))
 
 
@@ -62,11 +70,8 @@ class DicomwebFace:
         config: DicomwebConfig,
         workers: Workers | None = None,
     ) -> None:
-        self._ask = ask
-        self._directory = directory
-        self._config = config
-        self._gateway = gateway
-        self._reach = gateway.reach
+        self._ask, self._directory, self._config = ask, directory, config
+        self._gateway, self._reach = gateway, gateway.reach
         self._apart = LargeAnswers(workers)
         self._planner = QidoPlanner(ask.region, directory)
 
@@ -107,20 +112,20 @@ class DicomwebFace:
         self, page: Sequence[ListedStudy], answers: Sequence[Answer], request: web.Request, query: QidoQuery
     ) -> list[Attributes]:
         roots, returned = StudyRoots(answers, self._base(request)), query.returned()
-        return [
-            cut(study_row(listed, roots.of(listed), self._reach.opens), returned) for listed in in_steps(page)
-        ]
+        shared = SharedRows(self._reach.opens)
+        return [cut(study_row(listed, roots.of(listed), shared), returned) for listed in in_steps(page)]
 
     async def _studies(
         self, answers: Sequence[Answer], query: QidoQuery, question: Bounded
     ) -> list[ListedStudy]:
         """The studies that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
+        shared = SharedRows(self._reach.opens)
 
         def met(listed: ListedStudy) -> bool:
-            return (
-                not left or _meets(study_row(listed, "", self._reach.opens), left, listed)
-            ) and person_matches(query, listed)
+            return (not left or _meets(study_row(listed, "", shared), left, listed)) and person_matches(
+                query, listed
+            )
 
         records = sum(answer.size for answer in answers)
         return await self._apart.make(
@@ -166,10 +171,11 @@ class DicomwebFace:
         """A page of the series that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
         roots = StudyRoots([answer], self._base(request), named="code" in request.match_info)
+        shared = SharedRows(self._reach.opens)
 
         def rows(listed: ListedStudy, wanted: Iterable[SeriesRecord]) -> list[Attributes]:
             root = roots.of(listed)
-            study = study_row(listed, root, self._reach.opens)
+            study = study_row(listed, root, shared)
             return [series_row(listed, series, study, root) for series in wanted]
 
         matching: list[tuple[ListedStudy, SeriesRecord]] = []
@@ -294,10 +300,7 @@ class DicomwebFace:
         return web.Response(body=body, content_type=media, headers=headers)
 
     def _cors(self, request: web.Request) -> dict[str, str]:
-        headers, origin = {"Access-Control-Expose-Headers": _EXPOSED}, request.headers.get("Origin", "")
-        if origin and origin in self._config.cors_origins:
-            headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
-        return headers
+        return cross_origin(request, self._config.cors_origins)
 
     # --- what only holders have -----------------------------------------------------------------------------
 
@@ -350,15 +353,7 @@ class DicomwebFace:
 
     async def preflight(self, request: web.Request) -> web.Response:
         """OPTIONS, for web viewers of the origins configured."""
-        headers = self._cors(request)
-        if "Access-Control-Allow-Origin" in headers:
-            asked = "Authorization, Accept, Range, If-None-Match, X-Correlation-Id"
-            headers |= {
-                "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-                "Access-Control-Allow-Headers": asked,
-                "Access-Control-Max-Age": "600",
-            }
-        return web.Response(status=204, headers=headers)
+        return preflight_answer(request, self._config.cors_origins)
 
     # --- shared ---------------------------------------------------------------------------------------------
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from crosslight.standards.dicom.web.json import Attributes, attribute, attributes
-from crosslight.standards.ids import Identifier
-from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.study import Patient, SeriesRecord, StudyRecord, StudyTime
 from registry.ask.question import Answer
 from registry.gateway.agreement import agree
 from registry.identity.model import Person
 from registry.index.model import Holding
 from registry.members.model import Member
+from registry.members.standing import foremost
 
 #: Private block: who holds a study, each value beside the other's (holder 1 in the first, and so on).
 CREATOR = "CROSSLIGHT 1.0"
@@ -38,7 +41,8 @@ def group(
 ) -> list[ListedStudy]:
     """Holdings by study and patient, in the order in which studies first come.
 
-    Copies that do not agree are each a row of its own, none before another for what its holder says (D1).
+    Copies that do not agree are each a row of its own, none before another for what its holder says (D1). An
+    outside source's that opens is one beside a member's, whatever it says.
     """
     groups: dict[tuple[str, int], list[tuple[Holding, Person | None, Member | None]]] = {}
     for holding, person, member in rows:
@@ -53,21 +57,29 @@ def group(
     for copies in groups.values():
         copies.sort(key=order)
         holders = [(holding, member) for holding, _, member in copies]
-        shown = [holding.record for holding, member in holders if member is not None and member.shows_images]
-        if len(shown) < 2 or agree(shown):
-            studies.append(ListedStudy(copies[0][1], tuple(holders)))
+        first = foremost(holders, lambda holder: holder[1])
+        # a source without any road takes nobody's place: it is named beside the others
+        apart = [h for h in holders if h not in first and h[1] is not None and h[1].shows_images]
+        together = [holder for holder in holders if holder not in apart]
+        if _stand_together(together):
+            studies.append(ListedStudy(copies[0][1], tuple(together)))
         else:
-            studies += [ListedStudy(copies[0][1], (holder,), alone=True) for holder in holders]
+            apart = holders
+        studies += [ListedStudy(copies[0][1], (holder,), alone=True) for holder in apart]
     return studies
 
 
-def _issuer(identifier: Identifier) -> Attributes:
-    """Issuer of Patient ID with its universal id (PS3.3 C.7.1.1)."""
-    row = attributes(IssuerOfPatientID=identifier.namespace or identifier.authority)
+def _stand_together(holders: Sequence[tuple[Holding, Member | None]]) -> bool:
+    shown = [holding.record for holding, member in holders if member is not None and member.shows_images]
+    return len(shown) < 2 or agree(shown)
+
+
+def _issuer(identifier: Identifier) -> dict[str, Any]:
+    """The keywords of Issuer of Patient ID with its universal id (PS3.3 C.7.1.1)."""
+    issuer: dict[str, Any] = {"IssuerOfPatientID": identifier.namespace or identifier.authority}
     if identifier.authority:
-        qualifier = attributes(UniversalEntityID=identifier.authority, UniversalEntityIDType="ISO")
-        row |= attributes(IssuerOfPatientIDQualifiersSequence=[qualifier])
-    return row
+        issuer["IssuerOfPatientIDQualifiersSequence"] = [_issued_by(identifier.authority)]
+    return issuer
 
 
 def patient_ids(listed: ListedStudy) -> list[Identifier]:
@@ -84,30 +96,66 @@ def patient_ids(listed: ListedStudy) -> list[Identifier]:
     return list(identifiers)
 
 
-def _patient(listed: ListedStudy) -> Attributes:
-    patient, ids = listed.lead.patient, patient_ids(listed)
-    row = attributes(
-        PatientName=patient.name.pn,
-        PatientID=ids[0].value,
-        PatientBirthDate=patient.birth_date,
-        PatientSex=patient.sex,
+class SharedRows:
+    """What the rows of one answer have in common, made once: whose a study is, and who holds it.
+
+    Args:
+        reachable: Whether a holder opens images now.
+    """
+
+    def __init__(self, reachable: Callable[[Member], bool]) -> None:
+        self._reachable = reachable
+        self._patients: dict[tuple[int | None, Patient], Attributes] = {}
+        self._numbers: dict[int | Identifier, Attributes] = {}
+        self._holders: dict[tuple[bool, tuple[MemberId, ...]], Attributes] = {}
+
+    def patient(self, listed: ListedStudy) -> Attributes:
+        """The patient's attributes, as the study's first holder writes them."""
+        person, patient = listed.person, listed.lead.patient
+        key = (person.key if person is not None else None, patient)
+        if key not in self._patients:
+            whose = person.key if person is not None else patient.local
+            if whose not in self._numbers:
+                self._numbers[whose] = _numbers(patient_ids(listed))
+            self._patients[key] = _patient(patient) | self._numbers[whose]
+        return self._patients[key]
+
+    def holders(self, listed: ListedStudy) -> Attributes:
+        """Who holds the study, and whether it can be had."""
+        conflict = any(holding.conflict for holding, _ in listed.holdings)
+        members = [member for _, member in listed.holdings if member is not None]
+        key = (conflict, tuple(member.id for member in members))
+        if key not in self._holders:
+            self._holders[key] = _holders(members, self._reachable, conflict=conflict)
+        return self._holders[key]
+
+
+def _patient(patient: Patient) -> Attributes:
+    return attributes(
+        PatientName=patient.name.pn, PatientBirthDate=patient.birth_date, PatientSex=patient.sex
     )
-    row |= _issuer(ids[0])
-    others = [attributes(PatientID=i.value, TypeOfPatientID="TEXT") | _issuer(i) for i in ids[1:]]
-    if others:
-        row |= attributes(OtherPatientIDsSequence=[dict(sorted(item.items())) for item in others])
-    return row
 
 
-def _accession(record: StudyRecord) -> Attributes:
-    if not record.accessions:
-        return attributes(AccessionNumber=None)
-    first = record.accessions[0]
-    row = attributes(AccessionNumber=first.value)
-    if first.authority:
-        issuer = attributes(UniversalEntityID=first.authority, UniversalEntityIDType="ISO")
-        row |= attributes(IssuerOfAccessionNumberSequence=[issuer])
-    return row
+def _numbers(ids: Sequence[Identifier]) -> Attributes:
+    """The first as Patient ID, the rest as Other Patient IDs (PS3.3 C.7.1.1)."""
+    first, *others = ids
+    items = [attributes(PatientID=i.value, TypeOfPatientID="TEXT", **_issuer(i)) for i in others]
+    more = {"OtherPatientIDsSequence": items} if items else {}
+    return attributes(PatientID=first.value, **_issuer(first), **more)
+
+
+def _accession(record: StudyRecord) -> dict[str, Any]:
+    """The keywords of the first accession number, and of who issued it."""
+    first = record.accessions[0] if record.accessions else None
+    if first is None or not first.authority:
+        return {"AccessionNumber": first.value if first is not None else None}
+    return {"AccessionNumber": first.value, "IssuerOfAccessionNumberSequence": [_issued_by(first.authority)]}
+
+
+@lru_cache(maxsize=256)
+def _issued_by(authority: str) -> Attributes:
+    """An item that says whose numbers are; not to be changed."""
+    return attributes(UniversalEntityID=authority, UniversalEntityIDType="ISO")
 
 
 def _zone(time: StudyTime) -> str | None:
@@ -116,8 +164,7 @@ def _zone(time: StudyTime) -> str | None:
     return time.zone if stated else None
 
 
-def _holders(listed: ListedStudy, reachable: Callable[[Member], bool]) -> Attributes:
-    members = [member for _, member in listed.holdings if member is not None]
+def _holders(members: Sequence[Member], reachable: Callable[[Member], bool], *, conflict: bool) -> Attributes:
     states = ["ONLINE" if reachable(m) else "UNAVAILABLE" for m in members]
     row = attributes(
         InstanceAvailability="ONLINE" if "ONLINE" in states else "UNAVAILABLE",  # PS3.3 C.4.23.1.1
@@ -130,7 +177,7 @@ def _holders(listed: ListedStudy, reachable: Callable[[Member], bool]) -> Attrib
         attribute(HOLDER_NAMES, [m.name for m in members], vr="LO"),
         attribute(HOLDER_STATES, states, vr="CS"),
     ]
-    if any(holding.conflict for holding, _ in listed.holdings):
+    if conflict:
         private.append(attribute(CONFLICT, ["YES"], vr="CS"))
     return row | dict(private)
 
@@ -146,9 +193,12 @@ def root_of(listed: ListedStudy, base: str, *, ambiguous: bool) -> str:
     return f"{base}/members/{member.code}" if ambiguous and member is not None else base
 
 
-def study_row(listed: ListedStudy, root: str, reachable: Callable[[Member], bool]) -> Attributes:
-    """All that the index says of a study."""
+def study_row(listed: ListedStudy, root: str, shared: SharedRows) -> Attributes:
+    """All that the index says of a study; ``shared`` is of the answer that it stands in."""
     record = listed.lead
+    of_study = _accession(record)
+    if root:
+        of_study["RetrieveURL"] = f"{root}/studies/{record.study_uid}"
     row = attributes(
         SpecificCharacterSet="ISO_IR 192",
         StudyDate=record.time.date,
@@ -162,15 +212,17 @@ def study_row(listed: ListedStudy, root: str, reachable: Callable[[Member], bool
         StudyID=record.study_id,
         NumberOfStudyRelatedSeries=record.n_series or None,  # none: nobody has said it (D17)
         NumberOfStudyRelatedInstances=record.n_instances or None,
+        **of_study,
     )
-    if root:
-        row |= attributes(RetrieveURL=f"{root}/studies/{record.study_uid}")
-    row |= _patient(listed) | _accession(record) | _holders(listed, reachable)
+    row |= shared.patient(listed) | shared.holders(listed)
     return dict(sorted(row.items()))
 
 
 def series_row(listed: ListedStudy, series: SeriesRecord, study: Attributes, root: str) -> Attributes:
     """One series with its study's attributes."""
+    road = (
+        {"RetrieveURL": f"{root}/studies/{listed.lead.study_uid}/series/{series.series_uid}"} if root else {}
+    )
     row = attributes(
         Modality=series.modality,
         SeriesInstanceUID=series.series_uid,
@@ -181,9 +233,8 @@ def series_row(listed: ListedStudy, series: SeriesRecord, study: Attributes, roo
         SeriesDate=series.time.date,
         SeriesTime=series.time.time,
         NumberOfSeriesRelatedInstances=series.n_instances,
+        **road,
     )
-    if root:
-        row |= attributes(RetrieveURL=f"{root}/studies/{listed.lead.study_uid}/series/{series.series_uid}")
     return dict(sorted((study | row).items()))
 
 

@@ -1,31 +1,46 @@
-"""Rendered resources, kept while they are asked for again: bounded, and keyed by all that they show (D6)."""
+"""What was rendered, kept while it is asked for again: bounded, and keyed by all that it shows (D6)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
-from crosslight.standards.fhir.wire import Rendered
+
+class HasBytes(Protocol):
+    """What is rendered, by its bytes."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        ...
 
 
-class RenderCache:
+R = TypeVar("R", bound=HasBytes)
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+class RenderCache(Generic[R]):
     """Least recently used go first. For any thread.
 
     Args:
-        max_bytes: Of rendered resources together; 0 keeps nothing.
+        max_bytes: Of what was rendered together; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max, self._size = max_bytes, 0
-        self._kept: OrderedDict[Hashable, Rendered] = OrderedDict()
+        self._kept: OrderedDict[Hashable, R] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, render: Callable[[], Rendered]) -> Rendered:
-        """What is kept under ``key``, else what ``render`` makes."""
+    def get(self, key: Hashable, render: Callable[[], R], holds: Callable[[R], bool] = _always) -> R:
+        """What is kept under ``key``, if it ``holds``; else what ``render`` makes, in its place."""
         with self._lock:
             kept = self._kept.get(key)
-            if kept is not None:
+            if kept is not None and holds(kept):
                 self._kept.move_to_end(key)
                 return kept
         made = render()

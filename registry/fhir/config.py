@@ -24,6 +24,6 @@ class FhirConfig:
     max_count: int = setting(200, "Most entries on a page, whatever the client says.", low=1, high=1000)
     page_token_ttl_s: int = setting(3600, "How long the link to a next page works.", low=60, high=86400)
     render_cache_bytes: int = setting(
-        33554432, "Memory for rendered studies that are asked for again.", low=0, high=1 << 34
+        33554432, "Memory for rendered pages of studies that are asked for again.", low=0, high=1 << 34
     )
     max_form_bytes: int = setting(65536, "Largest body of POST _search.", low=1024, high=1 << 20)

@@ -16,7 +16,7 @@ from crosslight.runtime.http import CALLER, CORRELATION, read_limited
 from crosslight.runtime.large_answers import LargeAnswers
 from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Action
-from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
+from crosslight.standards.fhir.bundle import Entries, Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
 from crosslight.standards.fhir.resource_spec import ResourceSpec
 from crosslight.standards.fhir.search import Grammar, SearchRequest, parse_read, parse_search
@@ -199,17 +199,23 @@ class FhirFace:
             *completeness(answer),
             *search_issues(asked.search),
         ]
-        entries = [self.outcome(request, issues)]
         answer = replace(answer, naming=replace(answer.naming, misread=(misread,)))
         return self.bundle(
-            request, asked, entries, links=self.links(request, spec, asked, None), total=0, answer=answer
+            request,
+            asked,
+            Entries(),
+            self.outcome(request, issues),
+            links=self.links(request, spec, asked, None),
+            total=0,
+            answer=answer,
         )
 
     def bundle(
         self,
         request: web.Request,
         asked: Asked,
-        entries: list[Entry],
+        page: Entries,
+        outcome: Entry,
         *,
         links: dict[str, str],
         total: int | None,
@@ -217,7 +223,6 @@ class FhirFace:
         proven: bool | None = None,
     ) -> web.Response:
         """A searchset with its weak ETag (states of coverage, not its times: D19)."""
-        shown = [f"{e.resource.id}/{e.resource.version}" for e in entries if e.mode != "outcome"]
         disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
         tags = completeness_tags(answer, unproven=proven is False)
         states = [
@@ -228,7 +233,7 @@ class FhirFace:
         ]
         text = "\x1f".join(
             [
-                *shown,
+                *page.shown,
                 *states,
                 str(answer.unread),
                 str(total),
@@ -239,7 +244,7 @@ class FhirFace:
             ]
         )
         tag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
-        body = searchset(entries, links=links, total=total, tags=tags)
+        body = searchset(page, outcome, links=links, total=total, tags=tags)
         return self.respond(request, body, tag=tag, coverage=answer.coverage, pretty=asked.search.pretty)
 
     def respond(
@@ -273,11 +278,12 @@ class FhirFace:
             response.last_modified = updated_at(updated)
         return response
 
-    def cut(self, spec: ResourceSpec, search: SearchRequest, resource: Resource) -> Resource:
-        """``resource`` as ``_elements`` or ``_summary=text`` asks."""
-        if search.summary == "text":
-            return subset(resource, ("text",), spec.mandatory, SUBSETTED)
-        return subset(resource, search.elements, spec.mandatory, SUBSETTED) if search.elements else resource
+
+def cut(spec: ResourceSpec, search: SearchRequest, resource: Resource) -> Resource:
+    """``resource`` as ``_elements`` or ``_summary=text`` asks."""
+    if search.summary == "text":
+        return subset(resource, ("text",), spec.mandatory, SUBSETTED)
+    return subset(resource, search.elements, spec.mandatory, SUBSETTED) if search.elements else resource
 
 
 def updated_at(instant: str) -> datetime:

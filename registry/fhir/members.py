@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.bundle import entry, joined
 from crosslight.standards.fhir.directory import (
     WADO,
     member_endpoint,
@@ -23,7 +23,7 @@ from crosslight.standards.fhir.wire import Resource
 from crosslight.standards.problem import NotFound
 from registry.ask.question import Answer, DirectoryQuestion
 from registry.fhir.completeness import completeness
-from registry.fhir.face import FIND_ID, FhirFace, search_issues
+from registry.fhir.face import FIND_ID, FhirFace, cut, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.table import ENDPOINT, ORGANIZATION
 
@@ -90,9 +90,7 @@ class DirectoryHandlers:
         async with face.question(request, "read", DirectoryQuestion()) as answer:
             for resource in self._all(face.facts(request), answer):
                 if resource["id"] == key:
-                    return face.resource(
-                        request, face.cut(self._spec, wanted, resource), answer.coverage, wanted
-                    )
+                    return face.resource(request, cut(self._spec, wanted, resource), answer.coverage, wanted)
             raise NotFound(
                 f"There is no {self._spec.type} with this id.", todo=FIND_ID, where=f"{self._spec.type}.id"
             )
@@ -107,15 +105,17 @@ class DirectoryHandlers:
             criteria = [self._resolved(c, facts, answer) for c in search.criteria]
             rows = [r for r in self._all(facts, answer) if all(_holds(r, c, self._rule) for c in criteria)]
             total, rows, after = _slice(rows, asked.after, search.count)
-            entries = [entry(face.cut(self._spec, search, r), asked.base, "match") for r in rows]
+            entries = [entry(cut(self._spec, search, r), asked.base, "match") for r in rows]
             entries += [
                 entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)
             ]
             entries = [] if search.summary == "count" else entries
             issues = completeness(answer) + search_issues(search)
-            entries.append(face.outcome(request, issues))
+            outcome = face.outcome(request, issues)
             links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
-            return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
+            return face.bundle(
+                request, asked, joined(entries), outcome, links=links, total=total, answer=answer
+            )
 
     def _resolved(self, criterion: Criterion, facts: Facts, answer: Answer) -> Criterion:
         """``organization.identifier`` as references to the organisations that have such an identifier."""

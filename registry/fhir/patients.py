@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.bundle import entry, joined
 from crosslight.standards.fhir.match import patient_is
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
 from registry.ask.question import DirectoryQuestion, Patients
 from registry.fhir.completeness import completeness, proven
-from registry.fhir.face import FIND_ID, FhirFace, search_issues
+from registry.fhir.face import FIND_ID, FhirFace, cut, search_issues
 from registry.fhir.facts import id_part
 from registry.fhir.plan import Misunderstood, patient_selector
 from registry.fhir.table import PATIENT
@@ -37,7 +37,7 @@ class PatientHandlers:
                     body = patient(
                         facts.person(person), face.systems, incarnation=id_part(answer.incarnation)
                     )
-                    return face.resource(request, face.cut(PATIENT, wanted, body), answer.coverage, wanted)
+                    return face.resource(request, cut(PATIENT, wanted, body), answer.coverage, wanted)
             raise NotFound("There is no Patient with this id.", todo=FIND_ID, where="Patient.id")
 
     async def search(self, request: web.Request) -> web.Response:
@@ -65,9 +65,15 @@ class PatientHandlers:
                 issues.append(Issue(severity="warning", code="incomplete", text=text))
             shown = [] if search.summary == "count" else persons[: search.count]
             resources = (patient(person, face.systems, incarnation=stem) for person in shown)
-            entries = [entry(face.cut(PATIENT, search, body), asked.base, "match") for body in resources]
-            entries.append(face.outcome(request, issues))
+            entries = [entry(cut(PATIENT, search, body), asked.base, "match") for body in resources]
             links = face.links(request, PATIENT, asked, None)
             return face.bundle(
-                request, asked, entries, links=links, total=len(persons), answer=answer, proven=sure
+                request,
+                asked,
+                joined(entries),
+                face.outcome(request, issues),
+                links=links,
+                total=len(persons),
+                answer=answer,
+                proven=sure,
             )

@@ -7,6 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from crosslight.standards.fhir.capability import capability_statement
+from crosslight.standards.fhir.order_list import OPERATION
 from crosslight.standards.fhir.resource_spec import ResourceSpec
 from crosslight.standards.fhir.terms import JSON_TYPE
 from crosslight.standards.fhir.wire import dumps, instant
@@ -59,6 +60,8 @@ def routes(face: FhirFace, prefix: str = "/fhir") -> list[web.RouteDef]:
     table = [web.get(f"{prefix}/metadata", metadata)]
     for spec in SPECS:
         handlers = handlers_for(face, spec)
+        if isinstance(handlers, StudyHandlers):
+            table.append(web.post(f"{prefix}/{spec.type}/{OPERATION}", handlers.for_order))
         table += [
             web.get(f"{prefix}/{spec.type}", handlers.search),
             web.post(f"{prefix}/{spec.type}/_search", handlers.search),

@@ -17,6 +17,7 @@ PASSED = (
     "Content-Encoding",
     "Content-Range",
     "Accept-Ranges",
+    "Repr-Digest",
     "ETag",
     "Last-Modified",
     "Warning",

@@ -1,15 +1,15 @@
 """Gateway: the answer of the first holder that gives a good one, on to who asked, in constant memory.
 
-Failing over ends with the first byte: an answer that was begun is given whole or cut off. The act is audited
-by ``ask`` before any of this; who may be called, and how, is ``reach``'s.
+Failing over ends with the first byte: an answer that was begun is given whole (``unbroken.py``) or cut off.
+The act is audited by ``ask`` before any of this; who may be called, and how, is ``reach``'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 
-from aiohttp import ClientError, ClientResponse, web
+from aiohttp import ClientResponse, web
 
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CORRELATION_HEADER
@@ -19,6 +19,7 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Busy, MemberUnreachable
 from registry.gateway.answers import content_headers
 from registry.gateway.holders import Holder
+from registry.gateway.unbroken import BROKEN, Unbroken
 from registry.reach.members import Reach
 
 log = get_logger("gateway")
@@ -26,17 +27,21 @@ log = get_logger("gateway")
 #: A holder's answer that another holder may better: it does not have it (any more), or cannot serve now.
 TRY_NEXT = frozenset({404, 410, 429, 500, 502, 503, 504, 507})
 #: Request headers that a holder needs to answer as it would to a direct client.
+ACCEPTED = ("Accept", "Accept-Charset", "Accept-Encoding")
 FORWARDED = (
-    "Accept",
-    "Accept-Charset",
-    "Accept-Encoding",
+    *ACCEPTED,
     "Range",
     "If-Range",
     "If-None-Match",
     "If-Modified-Since",
     "If-Match",
+    "Want-Repr-Digest",
 )
 HOLDER_HEADER = "Crosslight-Holder"
+
+
+def _forwarded(request: web.Request, names: Iterable[str] = FORWARDED) -> dict[str, str]:
+    return {name: request.headers[name] for name in names if name in request.headers}
 
 
 class Gateway:
@@ -44,10 +49,11 @@ class Gateway:
 
     Args:
         reach: How a holder is called.
+        unbroken: How an answer is read to its end.
     """
 
-    def __init__(self, reach: Reach) -> None:
-        self.reach = reach
+    def __init__(self, reach: Reach, unbroken: Unbroken) -> None:
+        self.reach, self.unbroken = reach, unbroken
 
     @asynccontextmanager
     async def first(
@@ -73,21 +79,9 @@ class Gateway:
         silent, busy = [], None
         method, headers = "GET", {"Accept": accept}
         if not accept:
-            method = request.method
-            headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
+            method, headers = request.method, _forwarded(request)
         for place, holder in enumerate(holders):
-            token = self.reach.mint(
-                caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient
-            )
-            opened = self.reach.open(
-                holder.member,
-                path,
-                token,
-                method=method,
-                headers=headers,
-                query=query,
-                correlation=caller.correlation,
-            )
+            opened = self._open(holder, path, caller, headers=headers, query=query, method=method)
             async with AsyncExitStack() as stack:
                 try:
                     await stack.enter_async_context(self.reach.lanes.turn(holder.member, share_of(caller)))
@@ -134,21 +128,55 @@ class Gateway:
             response.headers[CORRELATION_HEADER] = caller.correlation
             if upstream.content_length is not None:
                 response.content_length = upstream.content_length
+
+            def again(more: Mapping[str, str]) -> AbstractAsyncContextManager[ClientResponse]:
+                headers = {**_forwarded(request, ACCEPTED), **more}
+                return self._open(holder, path, caller, headers=headers, query=query)
+
             with self.reach.running(request, (holder.member.id,)):
-                await self._copy(request, response, upstream, holder.member.id)
+                chunks = self.unbroken.read(upstream, again, holder.member.code)
+                async with aclosing(chunks):
+                    await self._copy(request, response, chunks, holder.member.id)
             return response
 
+    def _open(
+        self,
+        holder: Holder,
+        path: str,
+        caller: Caller,
+        *,
+        headers: Mapping[str, str],
+        query: str,
+        method: str = "GET",
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        token = self.reach.mint(
+            caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient
+        )
+        return self.reach.open(
+            holder.member,
+            path,
+            token,
+            method=method,
+            headers=headers,
+            query=query,
+            correlation=caller.correlation,
+        )
+
     async def _copy(
-        self, request: web.Request, response: web.StreamResponse, upstream: ClientResponse, member: MemberId
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        chunks: AsyncIterator[bytes],
+        member: MemberId,
     ) -> None:
         await response.prepare(request)
         try:
-            while chunk := await upstream.content.readany():
+            async for chunk in chunks:
                 if self.reach.suspended(member):
                     raise ConnectionAbortedError("the member was suspended")
                 await response.write(chunk)
             await response.write_eof()
-        except (ClientError, ConnectionError, TimeoutError, OSError) as error:
+        except BROKEN as error:
             log.warning("stream cut", error=type(error).__name__)
             if request.transport is not None:  # never end a broken body as if it were whole
                 request.transport.abort()

@@ -12,6 +12,7 @@ from registry.gateway.agreement import agree
 from registry.identity.model import Person
 from registry.index.model import Holding
 from registry.members.model import Member
+from registry.members.standing import foremost
 from registry.reach.members import Reach
 
 
@@ -38,6 +39,8 @@ def holders_of(
     answer: Answer, study_uid: str, reach: Reach, *, code: str = "", root: str = "/dicomweb"
 ) -> list[Holder]:
     """The holders of a study that may stand for each other: those that can be reached first, then by code.
+
+    An outside source stands for no member, and no member for it.
 
     Args:
         answer: What was found for the one who asks.
@@ -69,8 +72,7 @@ def holders_of(
             todo=search if doubted else "",
             where=study_uid,
         )
-    # a source without any address gives nothing, and so cannot take anybody's place either
-    candidates = [holder for holder in holders if holder.member.shows_images] or holders
+    candidates = foremost(holders, lambda holder: holder.member)
     if len({holder.whose for holder in candidates}) > 1:
         raise _choice(candidates, study_uid, root, "Members hold this study for different patients.")
     if not agree([holder.holding.record for holder in candidates]):

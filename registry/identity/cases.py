@@ -21,7 +21,13 @@ from crosslight.standards.problem import Invalid
 from crosslight.standards.study import Patient
 from registry.identity.model import PatientRecord, PersonKey, RecordKey
 
-Kind = Literal["in doubt", "claims a number held by another", "claims a number that others claim", ""]
+Kind = Literal[
+    "in doubt",
+    "claims a number held by another",
+    "claims a number that others claim",
+    "said to be one person with another",
+    "",
+]
 Relation = Literal[
     "itself",
     "the record that it came under",
@@ -29,6 +35,7 @@ Relation = Literal[
     "holds the number",
     "is one person with it",
     "claims the number too",
+    "a source says that they are one person",
     "",
 ]
 Verdict = Literal["same", "another", "alone"]
@@ -101,11 +108,12 @@ class RecordDecision:
     """What a person, a feed or a merge decided of a record; never removed, but ended.
 
     ``kind``: ``same`` (two records are one human being), ``other`` (a part is another person than its
-    record), ``apart`` (a record stands alone), ``merge`` (an A40 of two records).
+    record), ``apart`` (a record stands alone), ``merge`` (an A40 of two records), ``two``
+    (they are two people, whatever a source says of their numbers).
     """
 
     id: str
-    kind: Literal["same", "other", "apart", "merge"]
+    kind: Literal["same", "other", "apart", "merge", "two"]
     record: RecordKey
     other: RecordKey | None
     at: datetime
@@ -134,7 +142,18 @@ class RecordDecision:
             "other": f"{mine} is another person than {theirs}",
             "apart": f"{mine} stands alone",
             "merge": f"{theirs} was merged into {mine}",
+            "two": f"{mine} and {theirs} are two people, whatever a source says of their numbers",
         }[self.kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRequest:
+    """Two national numbers that sources say are one person's, and who says it since when."""
+
+    survivor: Identifier
+    gone: Identifier
+    sources: tuple[str, ...]  # subjects, in their order
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +224,7 @@ class Case:
     more: int  # others than are listed
     decisions: tuple[RecordDecision, ...]  # newest first
     moves: tuple[LinkEvent, ...]  # oldest first
+    merge: MergeRequest | None = None  # that sources asked for, and that waits
 
     @property
     def handle(self) -> str:
@@ -214,7 +234,7 @@ class Case:
     @property
     def open_verdicts(self) -> tuple[Verdict, ...]:
         """What may be decided of it now."""
-        if self.subject.record.in_doubt:
+        if self.subject.record.in_doubt or self.merge is not None:
             return ("same", "another")
         if any(
             d.in_force and d.kind == "apart" and d.record == self.subject.record.key for d in self.decisions
@@ -227,6 +247,8 @@ class Case:
         """Those with whom it may be declared to be the same person."""
         if self.subject.record.in_doubt:
             return tuple(o for o in self.others if o.record.key == self.subject.record.part_of)
+        if self.merge is not None:
+            return tuple(o for o in self.others if o.relation == "a source says that they are one person")[:1]
         return tuple(
             o for o in self.others if o.record.person != self.subject.record.person and not o.record.in_doubt
         )
@@ -254,7 +276,7 @@ class Case:
             )
             for s in (self.subject, *self.others)
         ]
-        text = repr((sides, self.more, [(d.id, d.in_force) for d in self.decisions]))
+        text = repr((sides, self.more, self.merge, [(d.id, d.in_force) for d in self.decisions]))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 

@@ -28,7 +28,15 @@ def _known(tx: Tx, store: IdentityTables, cx: Identifier, where: str) -> CxTarge
 
 
 def merge(
-    tx: Tx, store: IdentityTables, into: Identifier, gone: Identifier, at: int, who: str, decision: str
+    tx: Tx,
+    store: IdentityTables,
+    into: Identifier,
+    gone: Identifier,
+    at: int,
+    who: str,
+    decision: str,
+    *,
+    why: str = "A40",
 ) -> None:
     """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
     if into == gone:
@@ -44,13 +52,24 @@ def merge(
     second = lost.record.key if lost.record else lost.person.key
     # 'merge': the record follows its survivor. Ids of persons (national, minted) are merged by joining the
     # persons.
-    _insert_decision(tx, decision, "merge" if records else "same", first, second, at, who, "A40")
+    insert_decision(tx, decision, "merge" if records else "same", first, second, at, who, why)
     if records:
         tx.execute("UPDATE patient_record SET subsumed_by = ? WHERE record_key = ?", (first, second))
     seeds = {r.key for person in (kept.person, lost.person) for r in person.records}
     numbers = {n for person in (kept.person, lost.person) for r in person.records for n in r.national}
+    close_requests(tx, into, gone, decision)
     tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (gone.authority, gone.value))
     relink(tx, store, seeds, numbers, at=at, who=who, why="merge")
+
+
+def close_requests(tx: Tx, survivor: Identifier, gone: Identifier, decision: str) -> None:
+    """What sources said of this pair of numbers, either way round, was decided."""
+    for stays, goes in ((survivor, gone), (gone, survivor)):
+        tx.execute(
+            "UPDATE merge_request SET decision_id = ? WHERE gone_authority = ? AND gone_value = ? AND"
+            " survivor_authority = ? AND survivor_value = ?",
+            (decision, goes.authority, goes.value, stays.authority, stays.value),
+        )
 
 
 def unmerge(tx: Tx, store: IdentityTables, gone: Identifier, at: int, who: str, why: str) -> None:
@@ -88,11 +107,11 @@ def decide(
     if other is None and parent is not None and records[record].in_doubt:
         decide_other(tx, decision, record, parent, at, who, why)
     elif other is None:
-        _insert_decision(tx, decision, "apart", record, None, at, who, why)
+        insert_decision(tx, decision, "apart", record, None, at, who, why)
     else:
         if parent is None and records[other].part_of is not None:
             record, other = other, record  # a part comes first: it is what was decided on
-        _insert_decision(tx, decision, "same", record, other, at, who, why)
+        insert_decision(tx, decision, "same", record, other, at, who, why)
         tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (record,))
     store.moved(tx, (records[key] for key in keys if records[key].in_doubt), at)
     relink(tx, store, keys, (), at=at, who=who, why=why)
@@ -100,13 +119,14 @@ def decide(
 
 def decide_other(tx: Tx, decision: str, part: int, parent: int, at: int, who: str, why: str) -> None:
     """``part`` of the record ``of`` is another person: it is in doubt no more. Linking is the caller's."""
-    _insert_decision(tx, decision, "other", part, parent, at, who, why)
+    insert_decision(tx, decision, "other", part, parent, at, who, why)
     tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (part,))
 
 
-def _insert_decision(
+def insert_decision(
     tx: Tx, decision: str, kind: str, record: int, other: int | None, at: int, who: str, why: str
 ) -> None:
+    """Keep a decision; what follows from it is the caller's."""
     tx.execute(
         "INSERT INTO identity_decision (decision_id, kind, record_key, other_key, at, who, why) VALUES"
         " (?,?,?,?,?,?,?)",

@@ -116,6 +116,10 @@ class IdentityReads:
         )
         return Identifier(number, identifier.authority) if number else None
 
+    def normal(self, identifier: Identifier) -> Identifier:
+        """An id as it is kept."""
+        return self._normal(identifier)
+
     def _normal(self, identifier: Identifier) -> Identifier:
         return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
 

@@ -17,7 +17,7 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
-from registry.identity import merges
+from registry.identity import merge_requests, merges
 from registry.identity import officer_queue as queue
 from registry.identity.batch import FeedBatch, Kind
 from registry.identity.cases import LinkEvent, RecordDecision
@@ -28,7 +28,7 @@ from registry.identity.queries import CxTarget
 from registry.identity.rows import from_micros, to_micros
 from registry.identity.tables import HeadersOf, IdentityTables, Moved, lock_writers
 
-SCHEMA = SchemaVersion("identity", schema=3, compat=3)
+SCHEMA = SchemaVersion("identity", schema=5, compat=3)
 
 
 class IdentityStore(IdentityTables):
@@ -183,8 +183,10 @@ class IdentityStore(IdentityTables):
         return [s.record for s in sorted(records, key=lambda s: (-s.updated, s.record.key))[:limit]]
 
     async def waiting_count(self) -> int:
-        """How many there are that nobody has decided on."""
-        return await self._db.read("identity_waiting_count", queue.count)
+        """How many there are that nobody has decided on, merges that sources asked for among them."""
+        return await self._db.read(
+            "identity_waiting_count", lambda tx: queue.count(tx) + merge_requests.count(tx)
+        )
 
     async def decisions(self, limit: int = 200) -> list[RecordDecision]:
         """What people, feeds and merges decided, in force and ended, newest first."""
@@ -243,6 +245,26 @@ class IdentityStore(IdentityTables):
             self.merge_tx(tx, survivor, subsumed, now, who=who)
 
         await self._db.write("identity_merge", merged)
+
+    async def ask_merge(
+        self,
+        survivor: Identifier,
+        subsumed: Identifier,
+        now: datetime,
+        *,
+        member: MemberId | None,
+        source: str,
+        who: str,
+    ) -> bool:
+        """:func:`merge_requests.ask` in a transaction of its own: whether they are one person now."""
+
+        def asked(tx: Tx) -> bool:
+            lock_writers(tx)
+            pair = survivor, subsumed
+            at = to_micros(now)
+            return merge_requests.ask(tx, self, pair, member=member, source=source, at=at, who=who)
+
+        return await self._db.write("identity_ask_merge", asked)
 
     async def find_cx(self, cx: Identifier) -> CxTarget | None:
         """:meth:`find_cx_tx` in a transaction of its own."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.standards.access import Action, Face, Principal, not_granted
 from crosslight.standards.ids import Identifier, MemberId
-from crosslight.standards.problem import Forbidden, Invalid
+from crosslight.standards.problem import Forbidden, Invalid, as_sentence
 from registry.ask.ask import Ask
 from registry.ask.question import ByObject
 from registry.index.model import Holding
+from registry.members.arrivals import Arrival
 from registry.members.model import Directory, Member
 
 SOME = 1000  # ids by which the owner of a request's objects is found
-ForeignMember = Callable[[str, str], Awaitable[Member]]  # repositoryUniqueId, for which subject
+Arriving = Callable[[str, str], AbstractAsyncContextManager[Arrival]]  # repositoryUniqueId, which subject
 
 
 class Admission:
@@ -23,12 +25,12 @@ class Admission:
 
     Args:
         directory: The members.
-        foreign: Makes the entry of a repository that is no member's (``MemberService.foreign_member``).
+        foreign: Whose a repository is that is no member's (``MemberService.arriving``).
         audit: Where acts are noted before they are done.
         ask: Whose are objects that are named by id only.
     """
 
-    def __init__(self, directory: Directory, foreign: ForeignMember, audit: AuditLog, ask: Ask) -> None:
+    def __init__(self, directory: Directory, foreign: Arriving, audit: AuditLog, ask: Ask) -> None:
         self._directory = directory
         self._foreign = foreign
         self._audit = audit
@@ -56,11 +58,13 @@ class Admission:
         )
         return self._audit.act(caller, face, action, about, code=lambda error: error.xds_code, lazy=True)
 
-    async def member_for(self, principal: Principal, *repositories: str) -> Member:
+    @asynccontextmanager
+    async def submitter(self, principal: Principal, *repositories: str) -> AsyncIterator[Arrival]:
         """For whom ``principal`` may submit what is in ``repositories`` (repositoryUniqueIds, or a sourceId).
 
         A member's node submits for itself; a system for the repositories that it was granted. It submits for
-        the first one, and no document may name one that it may not submit for.
+        the first one, and no document may name one that it may not submit for. The row of a source that was
+        never heard of is made with what is submitted in the block, if that is accepted.
 
         Raises:
             Forbidden: a repository is another's, or was not granted; the member is suspended.
@@ -69,21 +73,25 @@ class Admission:
         first, *others = (*dict.fromkeys(repositories),) or ("",)
         for repository in others:
             self._check_may_submit(principal, repository)
-        return await self._member_for(principal, first)
-
-    async def _member_for(self, principal: Principal, repository: str) -> Member:
+        known: Member | None
         if principal.member is not None:
-            own = self._directory.by_id(MemberId(principal.member))
-            if own is None:
-                raise Forbidden("This member is not known here.")
-            if repository:
-                self._check_may_submit(principal, repository)
-            return _active(own)
-        self._check_may_submit(principal, repository)
-        known = self._directory.by_repository(repository)
-        if known is None:
-            return await self._foreign(repository, principal.subject)
-        return _active(known)
+            known = self._own(principal.member)
+            if first:
+                self._check_may_submit(principal, first)
+        else:
+            self._check_may_submit(principal, first)
+            known = self._directory.by_repository(first)
+        if known is not None:
+            yield Arrival(_active(known))
+            return
+        async with self._foreign(first, principal.subject) as arrival:
+            yield arrival
+
+    def _own(self, member: int) -> Member:
+        own = self._directory.by_id(MemberId(member))
+        if own is None:
+            raise Forbidden("This member is not known here.")
+        return own
 
     def _check_may_submit(self, principal: Principal, repository: str) -> None:
         known = self._directory.by_repository(repository)
@@ -109,7 +117,7 @@ class Admission:
         """
         principal = caller.principal
         if principal.member is not None:
-            return await self.member_for(principal, "")
+            return _active(self._own(principal.member))
         question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
         asking = self._ask.question(caller, face=face, action="search", question=question)
         async with asking as answer:
@@ -159,6 +167,8 @@ def _speaks_for(principal: Principal, repository: str, known: Member | None) -> 
 def _active(member: Member) -> Member:
     if member.status == "suspended":
         raise Forbidden(
-            "This member is suspended.", why=member.status_reason, todo="Ask the region's operator."
+            "This member is suspended.",
+            why=as_sentence(member.status_reason),
+            todo="Ask the region's operator.",
         )
     return member

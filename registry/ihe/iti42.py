@@ -7,6 +7,7 @@ associations stand by themselves.
 
 from __future__ import annotations
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.soap.endpoint import Call, Transaction
 from crosslight.standards.ids import Identifier
@@ -31,7 +32,8 @@ from crosslight.standards.xds.wire.response import FAILURE, render_registry_resp
 from registry.ihe.admission import Admission
 from registry.index.model import XdsObject
 from registry.intake.accept import Acceptor
-from registry.intake.submission import Act, Publish, StoreObjects, Submission
+from registry.intake.submission import Acceptance, Act, Publish, StoreObjects, Submission
+from registry.members.foreign_rows import ArrivedMeanwhile
 from registry.members.model import Member
 
 ACTION_REQUEST = "urn:ihe:iti:2007:RegisterDocumentSet-b"
@@ -59,24 +61,31 @@ class RegisterDocumentSet(Transaction):
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
         studies = [uid for document in objects.documents if (uid := study_uid_of(document.reference_ids))]
         async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
-            repositories = [document.repository_unique_id for document in objects.documents]
-            member = await self._admission.member_for(
-                call.caller.principal, *(repositories or [objects.submissions[0].source_id])
-            )
-            acceptance = await self._acceptor.accept(
-                Submission(
-                    member=member,
-                    caller=call.caller,
-                    acts=acts_of(objects, member, self._region),
-                    road="soap",
-                    strict=True,
-                    said=objects,
-                )
-            )
+            try:
+                acceptance = await self._register(objects, call.caller)
+            except ArrivedMeanwhile:  # its source is known now
+                acceptance = await self._register(objects, call.caller)
         warnings = [
             RegistryError("XDSRegistryError", text, severity="Warning") for text in acceptance.warnings
         ]
         return render_registry_response(warnings)
+
+    async def _register(self, objects: RegistryObjects, caller: Caller) -> Acceptance:
+        repositories = [document.repository_unique_id for document in objects.documents]
+        submitter = self._admission.submitter(
+            caller.principal, *(repositories or [objects.submissions[0].source_id])
+        )
+        async with submitter as arrival:
+            submission = Submission(
+                member=arrival.member,
+                caller=caller,
+                acts=acts_of(objects, arrival.member, self._region),
+                road="soap",
+                strict=True,
+                said=objects,
+                arrival=arrival,
+            )
+            return await self._acceptor.accept(submission)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """RegistryResponse Failure, with the errors."""

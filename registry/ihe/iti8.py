@@ -7,6 +7,7 @@ What a message does to persons is ``registry.intake.patients``; it is answered w
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids, dtm
@@ -75,13 +76,14 @@ class AdtFeed:
         """Answer one message: the handler of :class:`~crosslight.runtime.mllp.MllpServer`. Never raises."""
         header: MessageHeader | None = None
         problem: CrosslightError | None = None
+        text = ""
         try:
             header = header_of(parse_header(data))
             message = parse_message(data)
             caller = self._caller(peer)
             own = self._own_authority(caller.principal)
             adt = parse_adt(message, namespaces=self._namespaces(), default_authority=own)
-            await self._patients.accept(adt, caller, "hl7")
+            text = await self._patients.accept(adt, caller, "hl7")
         except CrosslightError as error:
             problem = error
             level = log.error if isinstance(error, OurError) else log.warning
@@ -89,7 +91,7 @@ class AdtFeed:
         except Exception:
             log.exception("unexpected", peer=peer.address)
             problem = OurError("Something went wrong here.", todo="Send it again later.")
-        return self._answer(problem, header)
+        return self._answer(problem, header, text)
 
     def turn_away(self, data: bytes, error: CrosslightError) -> bytes:
         """The answer to a message that is not taken, whoever sent it: AR, to be repeated later."""
@@ -98,8 +100,10 @@ class AdtFeed:
             header = header_of(parse_header(data))
         return self._answer(error, header)
 
-    def _answer(self, problem: CrosslightError | None, header: MessageHeader | None) -> bytes:
+    def _answer(self, problem: CrosslightError | None, header: MessageHeader | None, text: str = "") -> bytes:
         answer = ack_for(problem, header.control_id if header else "")
+        if text:
+            answer = replace(answer, text=text)
         return render_ack(answer, header, control_id=self._ids.uuid4().hex[:20], time=dtm(self._clock.now()))
 
     def _caller(self, peer: Peer) -> Caller:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import orjson
 import zstandard
 
@@ -28,7 +29,7 @@ from crosslight.standards.study import (
     record_to_json,
 )
 from crosslight.standards.xds.model.publication import Publication, Source, Status
-from registry.index.study_arrays import Raw, study_array, study_of
+from registry.index.study_arrays import Raw, StoredPublication, StoredStudy, study_array, study_of
 
 FORMAT = 1
 LEVEL = 3  # 9 takes 11 bytes of a mean study off and 25 us more
@@ -45,6 +46,12 @@ _STATED = (
     "replaces_entry_uuid",
     "replaces_uuid",
 )
+
+
+_PLAIN = msgspec.json.Decoder(Any)
+_STUDY = msgspec.json.Decoder(StoredStudy)
+_PUBLICATION = msgspec.json.Decoder(StoredPublication)
+T = TypeVar("T")
 
 
 class Compressor:
@@ -80,8 +87,8 @@ class Compressor:
         """``value`` as JSON, compressed, behind ``raw``."""
         return bytes([FORMAT]) + _varint(len(raw)) + raw + self._pair()[0].compress(orjson.dumps(value))
 
-    def unpack(self, blob: bytes) -> tuple[Any, bytes]:
-        """The inverse of :meth:`pack`.
+    def unpack(self, blob: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
+        """The inverse of :meth:`pack`, of the decoder's type.
 
         Raises:
             StorageError: for a format of a later release.
@@ -92,7 +99,7 @@ class Compressor:
             )
         length, start = _read_varint(blob, 1)
         body = self._pair()[1].decompress(blob[start + length :], max_output_size=MAX_UNPACKED)
-        return orjson.loads(body), blob[start : start + length]
+        return decoder.decode(body), blob[start : start + length]
 
 
 def _varint(n: int) -> bytes:
@@ -174,27 +181,26 @@ class Codec:
         status: Status,
     ) -> tuple[Publication, str]:
         """The publication and its content digest."""
-        body, data = self._zstd.unpack(stored.body)
-        extra = self._zstd.unpack(stored.extra)[0] if stored.extra else {}
+        row, data = self._zstd.unpack(stored.body, _STUDY)
+        extra = self._zstd.unpack(stored.extra, _PLAIN)[0] if stored.extra else {}
         raw = Raw(data)
-        study_uid, digest, sha1, size, created, submitted, replaces = body[:7]
-        digest, sha1 = raw.lower(digest), raw.lower(sha1)
+        digest, sha1 = raw.lower(row.digest), raw.lower(row.sha1)
         if "v" in extra:
             version = Version.parse(extra["v"]) if extra["v"] else None
-        ids = unfold_ids(extra.get("i", {}), version, replaces, secret, study_uid)
+        ids = unfold_ids(extra.get("i", {}), version, row.replaces, secret, row.study_uid)
         manifest = ManifestFacts(
             document_uid=ids.pop("document_uid"),
             sha1=sha1,
-            size_bytes=size,
-            creation_time=created or submitted,
+            size_bytes=row.size_bytes,
+            creation_time=row.created if isinstance(row.created, str) else row.submitted,
             extra=extra.get("m", {}),
         )
         publication = Publication(
             source=source,
-            record=study_of(study_uid, body[7:], raw, patient),
+            record=study_of(row, raw, patient),
             manifest=manifest,
             version=version,
-            submission_time=submitted,
+            submission_time=row.submitted,
             status=status,
             extras=extra.get("x", {}),
             **ids,
@@ -203,12 +209,13 @@ class Codec:
 
     def united(self, extra: bytes, patient: Patient) -> StudyRecord:
         """What a row of several entries shows (``rows.UNITED``)."""
-        return record_from_json({**self._zstd.unpack(extra)[0]["u"], "patient": patient_to_json(patient)})
+        return record_from_json(
+            {**self._zstd.unpack(extra, _PLAIN)[0]["u"], "patient": patient_to_json(patient)}
+        )
 
     def study_uid(self, body: bytes) -> str:
         """The study of a row, without the rest."""
-        uid: str = self._zstd.unpack(body)[0][0]
-        return uid
+        return self._zstd.unpack(body, _PUBLICATION)[0].study_uid
 
     # --- patients as submitted, and other plain data --------------------------------------------------------
 
@@ -226,7 +233,7 @@ class Codec:
 
     def decode_plain(self, blob: bytes) -> Any:
         """The inverse of :meth:`encode_plain`."""
-        return self._zstd.unpack(blob)[0]
+        return self._zstd.unpack(blob, _PLAIN)[0]
 
 
 def publication_array(

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from crosslight.runtime.db import Tx
+from crosslight.standards.ids import MemberId
 from registry.index.read import Reader
 from registry.index.rows import ARRIVING, DEPRECATED, Loaded, RowKey, chunks, marks
 
 PersonsOf = Callable[[Collection[Loaded]], dict[RowKey, int]]  # row -> whose study it is
 
 
-def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf) -> set[RowKey]:
+def in_conflict(
+    reader: Reader,
+    tx: Tx,
+    loaded: Iterable[Loaded],
+    persons_of: PersonsOf,
+    foreign: Callable[[MemberId], bool],
+) -> set[RowKey]:
     """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
 
-    Decided when asked: links between patients change without any holding changing.
+    A member's is compared with members' alone, an outside source's with all: who may register any UID marks
+    itself and no member. Decided when asked: links between patients change without any holding changing.
     """
     known = {holding.row.key: holding for holding in loaded}
     places: dict[int, set[RowKey]] = {}
-    for batch in chunks({key[1] for key in known}):
+    for batch in chunks(_held_twice(tx, {key[1] for key in known})):
         sql = (
             "SELECT record_key, study_hash, member_id FROM holding"
             f" WHERE study_hash IN ({marks(batch)}) AND flags & 1 = 0"
@@ -39,7 +47,21 @@ def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: Pe
     if not shared:
         return set()
     persons = persons_of([holding for holdings in shared for holding in holdings])
-    return {holding.row.key for holdings in shared if _differ(holdings, persons) for holding in holdings}
+    marked = {h.row.key for holdings in shared if _differ(holdings, persons) for h in holdings}
+    for holdings in shared:
+        ours = [holding for holding in holdings if not foreign(holding.holding.member)]
+        if ours and not _differ(ours, persons):
+            marked -= {holding.row.key for holding in ours}
+    return marked
+
+
+def _held_twice(tx: Tx, studies: Collection[int]) -> list[int]:
+    """Those of these studies that have several holdings; mostly none, and an index says so alone."""
+    shared: list[int] = []
+    for batch in chunks(studies):
+        sql = f"SELECT study_hash FROM holding WHERE study_hash IN ({marks(batch)}) GROUP BY study_hash"
+        shared += [int(row[0]) for row in tx.rows(f"{sql} HAVING count(*) > 1", batch)]
+    return shared
 
 
 def _differ(holdings: Sequence[Loaded], persons: dict[RowKey, int]) -> bool:

@@ -9,9 +9,9 @@ came. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
+from crosslight.standards.records import changed
 from crosslight.standards.study import Detail, SeriesRecord, StudyRecord
 from crosslight.standards.xds.model.publication import Publication
 from registry.index.past_versions import State
@@ -45,7 +45,7 @@ def together(publications: Sequence[Publication]) -> StudyRecord | None:
         return None
     lead = records[0]
     detail = min((record.detail for record in records), key=_DETAILS.index)
-    united = replace(
+    united = changed(
         lead,
         accessions=_all(record.accessions for record in records),
         orders=_all(record.orders for record in records),
@@ -61,10 +61,10 @@ def together(publications: Sequence[Publication]) -> StudyRecord | None:
         progress="arriving" if any(record.progress == "arriving" for record in records) else "complete",
     )
     modalities, sites = united.modalities, united.body_sites
-    united = replace(
+    united = changed(
         united.with_series(_series(records), detail=detail), modalities=modalities, body_sites=sites
     )
-    return united if detail != "entry" else replace(united, n_series=0, n_instances=0)
+    return united if detail != "entry" else changed(united, n_series=0, n_instances=0)
 
 
 def _series(records: Iterable[StudyRecord]) -> list[SeriesRecord]:

@@ -6,16 +6,17 @@ Which rows are read is decided in ``read.py``.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, Oid, holding_fhir_id
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Source
 from registry.identity.model import RecordKey
 from registry.index.codec import Codec, PublicationRow
+from registry.index.decoded_rows import MOST_ROWS, DecodedRows, Meaning
 from registry.index.model import Holding, PastVersion
 from registry.index.past_versions import State, publication_of, state_of, unpacked
 from registry.index.rows import (
@@ -31,7 +32,7 @@ from registry.index.rows import (
     marks,
     version_of,
 )
-from registry.members.model import Directory
+from registry.members.model import KnownMembers
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
 _FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
@@ -42,8 +43,8 @@ class HoldingRows:
 
     region_key: bytes = b""
 
-    def __init__(self, directory: Directory) -> None:
-        self.directory, self.codec = directory, Codec()
+    def __init__(self, directory: KnownMembers) -> None:
+        self.directory, self.codec, self.decoded = directory, Codec(), DecodedRows()
         # hashes of issuers of accession numbers that are known to be in the table
         self.issuers: set[int] = set()
 
@@ -106,11 +107,20 @@ class HoldingRows:
         """Holdings by a condition of ours."""
         rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
         tx.weigh(len(rows))
-        patients = {
-            row[12]: self.codec.decode_patient(bytes(row[12]))
-            for row in {row[12]: row for row in rows}.values()
-        }
-        return [self.load(holding_row(row), patients[row[12]]) for row in tx.steps(rows)]
+        meanings = {member: self._meaning(member) for member in {row[6] for row in rows}}
+        before = [self.decoded.find(row, meanings[row[6]]) for row in rows]
+        texts = {row[12] for row, known in zip(rows, before, strict=True) if known is None}
+        patients = {text: self.codec.decode_patient(bytes(text)) for text in texts}
+        holdings = []
+        for row, known in tx.steps(zip(rows, before, strict=True)):
+            loaded = known or self.load(holding_row(row), patients[row[12]])
+            if known is None and len(rows) <= MOST_ROWS:
+                self.decoded.keep(loaded, bytes(row[12]), meanings[row[6]])
+            holdings.append(loaded)
+        return holdings
+
+    def _meaning(self, member: int) -> Meaning:
+        return Meaning(*self.source(MemberId(member)), self.region_key)
 
     # --- superseded versions --------------------------------------------------------------------------------
 
@@ -172,7 +182,7 @@ class HoldingRows:
                     publication=publication, succeeded_by=successors.get(publication.entry_uuid, successor)
                 )
             )
-        return replace(current.holding, past=tuple(past), siblings=tuple(siblings))
+        return changed(current.holding, past=tuple(past), siblings=tuple(siblings))
 
     def patient_texts(self, tx: Tx, keys: Collection[int]) -> dict[tuple[int, int], Patient]:
         """(record key, n) -> the patient as submitted."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from crosslight.standards.ids import MemberId, Version
+from crosslight.standards.records import FrozenRecord
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.model.publication import Publication
 from registry.identity.model import PersonKey, RecordKey
@@ -55,16 +56,14 @@ class Change:
         return HoldingKey(self.record_key, self.study_uid, self.member)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastVersion:
+class PastVersion(FrozenRecord, frozen=True, kw_only=True):
     """A version that was replaced or deprecated: what by-id XDS questions still need (D6)."""
 
     publication: Publication  # status Deprecated
     succeeded_by: str  # entry_uuid; '' where nothing replaced it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(FrozenRecord, frozen=True, kw_only=True):
     """One study as one member holds it for one patient record: THE row (D1)."""
 
     member: MemberId

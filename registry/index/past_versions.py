@@ -6,10 +6,10 @@ by attribute and series by series, so that it can be filtered and rendered as it
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from crosslight.standards.ids import Version
+from crosslight.standards.records import changed
 from crosslight.standards.study import (
     ManifestFacts,
     Patient,
@@ -84,7 +84,7 @@ def publication_of(state: State, patient: Patient, source: Source, secret: bytes
 
 def _with_patient(record: StudyRecord, patient: Patient, state: State) -> StudyRecord:
     series = record.series if "order" in state else tuple(sorted(record.series, key=series_order))
-    return replace(record, patient=patient, series=series)
+    return changed(record, patient=patient, series=series)
 
 
 def _series_list(state: State) -> list[dict[str, Any]]:

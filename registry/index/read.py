@@ -32,6 +32,8 @@ from registry.index.rows import (
     names_in_row,
 )
 
+MEMBER_BUCKET = "(h.record_key >> 51)"  # of the index holding_member
+
 
 class Reader(HoldingRows):
     """Finds holdings: by patient record, by name, by population."""
@@ -143,6 +145,15 @@ class Reader(HoldingRows):
             if candidate.holding.study_uid == wanted[candidate.row.study_hash]
         ]
 
+    def members_of(self, tx: Tx, study_uids: Collection[str]) -> dict[str, set[MemberId]]:
+        """Who has a current holding of each study, by the hash of its UID; none of what nobody has."""
+        uids, holders = {hash8(uid): uid for uid in study_uids}, dict[str, set[MemberId]]()
+        for batch in chunks(uids):
+            sql = f"SELECT study_hash, member_id FROM holding WHERE study_hash IN ({marks(batch)}) AND"
+            for study, member in tx.rows(f"{sql} flags & {DEPRECATED} = 0", batch):
+                holders.setdefault(uids[study], set()).add(MemberId(int(member)))
+        return holders
+
     def current(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, Loaded]:
         """The one holding that ``member``, a node of ours, has of each study.
 
@@ -192,6 +203,18 @@ class Reader(HoldingRows):
             for candidate in candidates
             if any(a.value in wanted for a in candidate.holding.record.accessions)
         ]
+
+    def of_member(self, tx: Tx, member: MemberId, after: tuple[int, int], limit: int) -> list[Loaded]:
+        """A page of all that ``member`` holds, by patient record and study, after these.
+
+        Where an index leads there (PostgreSQL, delta 0007) it is read from its bucket of records on.
+        """
+        where, params = "h.member_id = ? AND (h.record_key, h.study_hash) > (?, ?)", [int(member), *after]
+        order = "h.record_key, h.study_hash"
+        if not tx.dialect.lean_rows:
+            where, params = f"{where} AND {MEMBER_BUCKET} >= ?", [*params, after[0] >> 51]
+            order = f"{MEMBER_BUCKET}, {order}"
+        return self.select(tx, where, params, f"ORDER BY {order} LIMIT {int(limit)}")
 
     def issues_accessions(self, tx: Tx, authority: str) -> bool:
         """Whether any study was ever held here with an accession number of this issuer."""

@@ -14,6 +14,7 @@ _APART = {
         "former_id",
         "subsumed_id",
         "identity_decision",
+        "merge_request",
         "person_link",
     ),
     "superseded": ("past_version", "tombstone", "gone"),

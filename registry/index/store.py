@@ -31,7 +31,7 @@ from registry.index.xds_objects import Objects
 from registry.members.model import Directory
 
 PACKAGE = "registry.index"
-SCHEMA = SchemaVersion("index", schema=6, compat=5)
+SCHEMA = SchemaVersion("index", schema=7, compat=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +150,11 @@ class IndexStore:
             Invalid: for a cursor that is none of ours.
         """
         try:
-            after = tuple(int(number) for number in cursor.split(".")) if cursor else (-(1 << 63), -(1 << 63))
-            if len(after) != 2:
-                raise ValueError
+            record, study = map(int, cursor.split(".")) if cursor else (0, -(1 << 63))
         except ValueError:
             raise Invalid("This is no cursor.", where="cursor") from None
-        where = "h.member_id = ? AND (h.record_key, h.study_hash) > (?, ?)"
-        order = f"ORDER BY h.record_key, h.study_hash LIMIT {int(limit)}"
         page = await self._db.read(
-            "index_held_after", lambda tx: self.read.select(tx, where, (int(member), *after), order)
+            "index_held_after", lambda tx: self.read.of_member(tx, member, (record, study), limit)
         )
         next_cursor = f"{page[-1].row.record_key}.{page[-1].row.study_hash}" if len(page) == limit else ""
         return [_held(loaded) for loaded in page], next_cursor

@@ -1,6 +1,7 @@
 """A study as a compact array without names, and back: what the codec compresses (D5, scale.md 1).
 
-Positions are part of the row format: add at the end only, under a new format number.
+Positions are part of the row format: add at the end only, under a new format number. It is written as lists
+and read as typed records, in C (ADR 0049).
 """
 
 from __future__ import annotations
@@ -9,12 +10,70 @@ import re
 from typing import Any
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import FrozenRecord
 from crosslight.standards.study import Coded, Detail, Patient, Progress, SeriesRecord, StudyRecord, StudyTime
 
 _PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,11})\Z")  # a number that comes back as the same text
 _DETAILS: tuple[Detail, ...] = ("full", "manifest", "entry")
 _PROGRESS: tuple[Progress, ...] = ("complete", "arriving")
 _SOP_PREFIX = "1.2.840.10008.5.1.4.1.1."
+
+
+class StoredId(FrozenRecord, frozen=True, array_like=True):
+    """An identifier; authority 1 is the patient's own."""
+
+    value: str
+    authority: str | int
+    namespace: str = ""
+
+
+class StoredSeries(FrozenRecord, frozen=True, array_like=True):
+    """A series."""
+
+    alike: int  # characters that its UID begins with like the one before it
+    rest: str
+    modality: str
+    number: int | str
+    description: str
+    body_site: str
+    laterality: str
+    n_instances: int
+    sop_classes: str | tuple[tuple[str, int], ...]  # one for all its instances, or each with its count
+    time: str | StudyTime  # the clock of the study's day, or all of it
+    digest: str | int
+
+
+class StoredPublication(FrozenRecord, frozen=True, array_like=True):
+    """What a row says of a version beside its study; digests are those of :class:`Raw`."""
+
+    study_uid: str
+    digest: str | int
+    sha1: str | int
+    size_bytes: int
+    created: str | int  # 0: when it was submitted
+    submitted: str
+    replaces: tuple[int, int] | int  # a version; 0: none of ours
+
+
+class StoredStudy(StoredPublication, frozen=True, array_like=True):
+    """All of a row's array, format 1; 0 is what follows from the series."""
+
+    accessions: tuple[StoredId, ...]
+    orders: tuple[StoredId, ...]
+    study_id: str
+    description: str
+    procedure_codes: tuple[Coded, ...]
+    reason: str
+    referrer: str
+    institution: str
+    time: StudyTime
+    modalities: tuple[str, ...] | int
+    body_sites: tuple[str, ...] | int
+    n_series: tuple[int] | int
+    n_instances: tuple[int] | int
+    detail: int
+    progress: int
+    series: tuple[StoredSeries, ...]
 
 
 class Raw:
@@ -71,37 +130,36 @@ def study_array(record: StudyRecord, raw: Raw) -> list[Any]:
     ]
 
 
-def study_of(study_uid: str, body: list[Any], raw: Raw, patient: Patient) -> StudyRecord:
+def study_of(stored: StoredStudy, raw: Raw, patient: Patient) -> StudyRecord:
     """The inverse of :func:`study_array`."""
-    accessions, orders, study_id, description, codes, reason, referrer, institution = body[:8]
-    time, modalities, sites, n_series, n_instances, detail, progress, arrays = body[8:16]
-    started, home = _time_of(time), patient.local.authority
-    series = _series_of(arrays, study_uid, started, raw)
+    home, series = patient.local.authority, _series_of(stored, raw)
+    modalities, sites = stored.modalities, stored.body_sites
+    if isinstance(modalities, int):
+        modalities = tuple(sorted({s.modality for s in series if s.modality}))
+    if isinstance(sites, int):
+        sites = tuple(sorted({s.body_site for s in series if s.body_site}))
+    n_series, n_instances = stored.n_series, stored.n_instances
     return StudyRecord(
-        study_uid=study_uid,
+        study_uid=stored.study_uid,
         patient=patient,
-        accessions=tuple(_id_of(i, home) for i in accessions),
-        orders=tuple(_id_of(i, home) for i in orders),
-        study_id=study_id,
-        description=description,
-        procedure_codes=tuple(Coded(*c) for c in codes),
-        reason=reason,
-        referrer=referrer,
-        institution=institution,
-        time=started,
-        modalities=(
-            tuple(modalities)
-            if modalities != 0
-            else tuple(sorted({s.modality for s in series if s.modality}))
-        ),
-        body_sites=(
-            tuple(sites) if sites != 0 else tuple(sorted({s.body_site for s in series if s.body_site}))
-        ),
+        accessions=tuple([_id_of(i, home) for i in stored.accessions]),
+        orders=tuple([_id_of(i, home) for i in stored.orders]),
+        study_id=stored.study_id,
+        description=stored.description,
+        procedure_codes=stored.procedure_codes,
+        reason=stored.reason,
+        referrer=stored.referrer,
+        institution=stored.institution,
+        time=stored.time,
+        modalities=modalities,
+        body_sites=sites,
         series=series,
-        n_series=n_series[0] if n_series else len(series),
-        n_instances=n_instances[0] if n_instances else sum(s.n_instances for s in series),
-        detail=_DETAILS[detail],
-        progress=_PROGRESS[progress],
+        n_series=len(series) if isinstance(n_series, int) else n_series[0],
+        n_instances=(
+            sum([s.n_instances for s in series]) if isinstance(n_instances, int) else n_instances[0]
+        ),
+        detail=_DETAILS[stored.detail],
+        progress=_PROGRESS[stored.progress],
     )
 
 
@@ -116,16 +174,13 @@ def _id_array(identifier: Identifier, home: str) -> list[Any]:
     )
 
 
-def _id_of(array: list[Any], home: str) -> Identifier:
-    return Identifier(array[0], home if array[1] == 1 else array[1], array[2] if len(array) > 2 else "")
+def _id_of(stored: StoredId, home: str) -> Identifier:
+    authority = stored.authority
+    return Identifier(stored.value, home if isinstance(authority, int) else authority, stored.namespace)
 
 
 def _time_array(time: StudyTime) -> list[str]:
     return [time.date, time.time, time.zone, time.zone_source]
-
-
-def _time_of(array: list[str]) -> StudyTime:
-    return StudyTime(date=array[0], time=array[1], zone=array[2], zone_source=array[3])  # type: ignore[arg-type]  # as _time_array wrote it
 
 
 def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
@@ -154,27 +209,27 @@ def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
     return arrays
 
 
-def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) -> tuple[SeriesRecord, ...]:
-    series, before, lower = [], study_uid, raw.lower
-    date, zone, source = started.date, started.zone, started.zone_source
-    for k, suffix, modality, number, description, site, laterality, n, sops, time, digest in arrays:
-        before = before[:k] + suffix
+def _series_of(stored: StoredStudy, raw: Raw) -> tuple[SeriesRecord, ...]:
+    series, before, lower = [], stored.study_uid, raw.lower
+    date, zone, source = stored.time.date, stored.time.zone, stored.time.zone_source
+    for s in stored.series:
+        before, clock = before[: s.alike] + s.rest, s.time
         series.append(
             SeriesRecord(
                 series_uid=before,
-                modality=modality,
-                number=str(number),
-                description=description,
-                body_site=site,
-                laterality=laterality,
-                n_instances=n,
-                sop_classes=_sops_of(sops, n),
+                modality=s.modality,
+                number=str(s.number),
+                description=s.description,
+                body_site=s.body_site,
+                laterality=s.laterality,
+                n_instances=s.n_instances,
+                sop_classes=_sops_of(s.sop_classes, s.n_instances),
                 time=(
-                    StudyTime(date=date, time=time, zone=zone, zone_source=source)
-                    if isinstance(time, str)
-                    else _time_of(time)
+                    StudyTime(date=date, time=clock, zone=zone, zone_source=source)
+                    if isinstance(clock, str)
+                    else clock
                 ),
-                digest=lower(digest),
+                digest=lower(s.digest),
             )
         )
     return tuple(series)
@@ -205,8 +260,8 @@ def _short(uid: str) -> str:
     return uid[len(_SOP_PREFIX) :] if uid.startswith(_SOP_PREFIX) else f"={uid}"
 
 
-def _sops_of(array: Any, n: int) -> tuple[tuple[str, int], ...]:
+def _sops_of(array: str | tuple[tuple[str, int], ...], n: int) -> tuple[tuple[str, int], ...]:
     if isinstance(array, str) and array[:1] != "=":
         return ((_SOP_PREFIX + array, n),)
-    pairs = [(array, n)] if isinstance(array, str) else array
+    pairs = ((array, n),) if isinstance(array, str) else array
     return tuple((uid[1:] if uid.startswith("=") else _SOP_PREFIX + uid, count) for uid, count in pairs)

@@ -38,6 +38,7 @@ from registry.intake.batch import Batch, Ran
 from registry.intake.grouping import first_group, names_of
 from registry.intake.submission import Acceptance, Publish, Submission, Withdraw
 from registry.members.model import Directory, Member
+from registry.members.standing import is_foreign
 
 MOST_OF_A_FEED = 500  # submissions in one transaction
 MOST_TOGETHER = 64  # single submissions in one transaction
@@ -178,7 +179,14 @@ class Acceptor:
 
     def _run(self, submissions: Sequence[Submission], tx: Tx) -> _Committed:
         batch = Batch(
-            tx, self._index, self._identity, self._region, self._clock.now(), self._new_id, self._alarm
+            tx,
+            self._index,
+            self._identity,
+            self._region,
+            self._clock.now(),
+            self._new_id,
+            self._alarm,
+            lambda member: is_foreign(self._directory.by_id(member)),
         )
         batch.begin(submissions, exclusive=len(submissions) > FEW and not submissions[0].strict)
         results = [self._ran(batch, submission) for submission in submissions]
@@ -190,12 +198,16 @@ class Acceptor:
             member = self._admitted(submission)
         except Forbidden as error:
             return error
+        ran = None
         try:
-            return batch.run(submission, member)
+            ran = batch.run(submission, member)
+            if submission.arrival is not None:
+                submission.arrival.write(batch.tx)
         except CrosslightError as error:
-            if batch.touched:
+            if batch.touched or ran is not None:
                 raise _HalfDoneError(error) from error
             return error
+        return ran
 
     def _admitted(self, submission: Submission) -> Member:
         """The sender as the directory has it now, if it may do what it asks.
@@ -237,6 +249,8 @@ class Acceptor:
                 self.outcomes["refused"] += 1
                 results.append(ran)
                 continue
+            if submission.arrival is not None:
+                submission.arrival.written()
             self.outcomes.update(ran.outcomes)
             self._count_unread(submission, ran.outcomes)
             results.append(

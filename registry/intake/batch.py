@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from crosslight.runtime.db import Tx
 from crosslight.runtime.log import get_logger
-from crosslight.standards.ids import Version
+from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.problem import Conflict, Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.xds.model import vocabulary as v
@@ -25,6 +25,7 @@ from registry.index.model import Change, Holding
 from registry.index.rows import version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
+from registry.intake.claims import under_claims
 from registry.intake.generic_objects import GenericObjects, unread_in
 from registry.intake.ownership import check_owned, note_owned
 from registry.intake.registered_objects import APPROVED, DEPRECATED, RegisteredObjects
@@ -52,6 +53,7 @@ class Batch:
         now: The time of the change.
         new_id: Random ``urn:uuid:`` ids.
         alarm: Told of what an operator must know; called at once, so it counts what is then refused.
+        foreign: Whether somebody is an outside source, and no member.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Batch:
         now: datetime,
         new_id: Callable[[], str],
         alarm: Callable[[str, Member, str], None],
+        foreign: Callable[[MemberId], bool],
     ) -> None:
         self.tx = tx
         self._index = index
@@ -70,6 +73,8 @@ class Batch:
         self._region = region
         self._now = now
         self._alarm = alarm
+        self._foreign = foreign
+        self._arrived: dict[str, Member] = {}  # study -> the member, of those that came anew
         self.work = index.work(tx, now)
         self._generic = GenericObjects(tx, index, identity, self.work, region, now, new_id)
         self._patients = StudyPatients(tx, identity, self._generic, now)
@@ -126,6 +131,8 @@ class Batch:
         self._patients.settle()
         self.work.flush()
         self._patients.compare(self.work)
+        for study_uid, member in under_claims(self.tx, self._index, self._arrived, self._foreign):
+            self._alarm("a member's study comes after a source's claim", member, study_uid)
         return self.work.changes
 
     def _act(self, submission: Submission, member: Member, act: Any) -> Outcome:
@@ -159,6 +166,8 @@ class Batch:
         key = self._patients.settled_key(self._patients.record_key(member, act), entry, act)
         self._touched = True
         old = entry.now
+        if old is None:
+            self._arrived.setdefault(publication.record.study_uid, member)
         if old is not None and old.holding.record_key != key:
             same = bool(publication.replaces_entry_uuid) and submission.strict
             self.work.move(entry, key, with_past=same, version=version)
@@ -194,7 +203,13 @@ class Batch:
         entry = self.work.entry_under(member.id, publication.record.study_uid, key)
         self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
         self._patients.began(key, publication)
+        self._set_apart(publication.record.study_uid, member)
         return "accepted"
+
+    def _set_apart(self, study_uid: str, member: Member) -> None:
+        """An operator is told of a source's claim on a study that a member, or another source, holds."""
+        if self._index.read.members_of(self.tx, [study_uid]).get(study_uid, set()) - {member.id}:
+            self._alarm("a source claims a study that another holds", member, study_uid)
 
     def _granted(self, member: Member, version: Version) -> None:
         if member.status != "foreign" and version.epoch != member.epoch:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from crosslight.standards.ids import DerivedId, Kind, is_uid, study_tag
 from crosslight.standards.problem import Forbidden, Invalid, TooLarge
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.mapping import views
 from crosslight.standards.xds.mapping.people import with_whole_name
@@ -63,11 +62,11 @@ def following(publication: Publication, old: Loaded | None, member: Member) -> P
     """
     bare = publication
     if bare.replaces_entry_uuid or bare.replaces_uuid:
-        bare = replace(publication, replaces_entry_uuid="", replaces_uuid="")
+        bare = changed(publication, replaces_entry_uuid="", replaces_uuid="")
     if old is None or old.holding.state != "approved" or publication.version is None:
         return bare
     tag = study_tag(member.secret, publication.record.study_uid)
-    return replace(
+    return changed(
         bare,
         replaces_entry_uuid=old.holding.publication.entry_uuid,
         replaces_uuid=DerivedId(Kind.REPLACES, publication.version, tag).urn(),
@@ -77,11 +76,11 @@ def following(publication: Publication, old: Loaded | None, member: Member) -> P
 def with_detail(publication: Publication, record: StudyRecord) -> Publication:
     """The same version saying more: its XDS views answer what was submitted, to the letter (D6, D17)."""
     patient = with_whole_name(publication.record.patient, record.patient.name)
-    richer = replace(publication, record=replace(record, patient=patient), extras={})
+    richer = changed(publication, record=changed(record, patient=patient), extras={})
     said = (
         views.document_entry(publication, ""),
         views.submission_set(publication, ""),
         views.has_member(publication),
         views.replaces(publication),
     )
-    return replace(richer, extras=views.extras_of(richer, *said))
+    return changed(richer, extras=views.extras_of(richer, *said))

@@ -16,6 +16,7 @@ from crosslight.standards.dicom.record.record import Instance, build
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict
+from crosslight.standards.records import changed
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.mapping.people import with_whole_name
@@ -32,7 +33,7 @@ def manifest_record(entry: StudyRecord, manifest: Manifest) -> StudyRecord:
         SeriesRecord(series_uid=uid, n_instances=classes.total(), sop_classes=tuple(sorted(classes.items())))
         for uid, classes in by_series.items()
     ]
-    record = replace(
+    record = changed(
         entry,
         accessions=identified(manifest.accessions, entry.accessions),
         orders=identified(manifest.orders, entry.orders),
@@ -84,14 +85,14 @@ def full_record(
     if record is None:
         raise Conflict("The manifest names nothing.")
     time = _zoned(record.time, entry, manifest)
-    return replace(
+    return changed(
         record,
         patient=with_whole_name(entry.patient, record.patient.name),
         accessions=identified(record.accessions, entry.accessions),
         orders=identified(record.orders, entry.orders),
         time=time,
         series=tuple(
-            replace(s, digest="", time=_same_zone(s.time, record.time, time)) for s in record.series
+            changed(s, digest="", time=_same_zone(s.time, record.time, time)) for s in record.series
         ),
         progress=entry.progress,
     )
@@ -119,12 +120,12 @@ def _zoned(built: StudyTime, entry: StudyRecord, manifest: Manifest) -> StudyTim
     declared, registered = manifest.time.zone, entry.time.interval()
     if built.zone_source == "tag" or not declared or zone_offset(built) == declared or registered is None:
         return built
-    return replace(built, zone=declared, zone_source="site")
+    return changed(built, zone=declared, zone_source="site")
 
 
 def _same_zone(time: StudyTime, before: StudyTime, now: StudyTime) -> StudyTime:
     return (
-        replace(time, zone=now.zone, zone_source=now.zone_source)
+        changed(time, zone=now.zone, zone_source=now.zone_source)
         if time.zone == before.zone != now.zone
         else time
     )

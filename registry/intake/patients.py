@@ -25,10 +25,11 @@ from crosslight.standards.national import is_unread_number
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
-from registry.identity.config import is_named
+from registry.identity.config import is_named, source_of
 from registry.identity.store import IdentityStore
 from registry.members.model import Directory
 
+WAITS = "Kept: two national numbers are merged when an identity officer, or a second member, says so too."
 log = get_logger("patients")
 
 
@@ -70,6 +71,12 @@ class _Domain:
         """Whether this sender may say that two national numbers are one person's."""
         return "open" in self.principal.roles or self.principal.grants.may("link")
 
+    def asks(self, *authorities: str) -> bool:
+        """Whether this sender may say, and not decide, that numbers of these are one person's."""
+        if self.links:
+            return False
+        return all(self.national(a) and (self.member is not None or self.granted(a)) for a in authorities)
+
     def by_number(self, authority: str) -> bool:
         """Whether a national number alone makes a record that this sender may feed."""
         return self.national(authority) and (self.member is not None or self.granted(authority))
@@ -97,8 +104,11 @@ class PatientIntake:
         # messages with a national number that is none, by organisation; for metrics
         self.unread: Counter[str] = Counter()
 
-    async def accept(self, adt: Adt, caller: Caller, face: Face) -> None:
+    async def accept(self, adt: Adt, caller: Caller, face: Face) -> str:
         """Check, audit and commit one message that came by ``face``; committed when it returns.
+
+        Returns:
+            What its sender is to know beside that it was taken; '' where all of it was done.
 
         Raises:
             Forbidden: if the sender may not feed, or not this authority.
@@ -113,11 +123,13 @@ class PatientIntake:
             caller, face, "feed", about, refusal="This sender may not feed patients."
         ) as act:
             domain = _Domain(self._region, self._directory, principal)
+            said = ""
             if adt.subsumed is not None:
-                await self._merge(adt, domain, principal)
+                said = await self._merge(adt, domain, principal)
             else:
                 await self._feed(adt, domain, principal)
-            act.done(fed=1)
+            act.done("partial" if said else "ok", fed=1, waits=int(bool(said)))
+        return said
 
     def _note_unread(self, adt: Adt, principal: Principal) -> None:
         """Count a national number that is none.
@@ -179,8 +191,10 @@ class PatientIntake:
             None,
         )
 
-    async def _merge(self, adt: Adt, domain: _Domain, principal: Principal) -> None:
+    async def _merge(self, adt: Adt, domain: _Domain, principal: Principal) -> str:
         assert adt.subsumed is not None  # noqa: S101 - parse_adt gives A40 its MRG-1
+        if adt.event == "A40" and domain.asks(adt.survivor.authority, adt.subsumed.authority):
+            return await self._asked(adt.survivor, adt.subsumed, principal)
         for identifier, where in ((adt.survivor, "PID-3"), (adt.subsumed, "MRG-1")):
             national = domain.national(identifier.authority)
             if domain.local(identifier.authority):
@@ -215,6 +229,18 @@ class PatientIntake:
         await self._store.merge(
             adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}"
         )
+        return ""
+
+    async def _asked(self, survivor: Identifier, subsumed: Identifier, principal: Principal) -> str:
+        """A merge of national numbers by whoever may not link them: it waits."""
+        member = MemberId(principal.member) if principal.member is not None else None
+        source = f"member:{member}" if member is not None else source_of(principal)
+        joined = await self._store.ask_merge(
+            survivor, subsumed, self._clock.now(), member=member, source=source, who=principal.subject
+        )
+        if not joined:
+            log.warning("a merge of national numbers waits for a person", code=principal.organisation)
+        return "" if joined else WAITS
 
 
 def _whose(principal: Principal, authority: str) -> str:

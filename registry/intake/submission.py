@@ -11,6 +11,7 @@ from crosslight.standards.study import Patient
 from crosslight.standards.xds.model.metadata import RegistryObjects
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.index.model import XdsObject
+from registry.members.arrivals import Arrival
 from registry.members.model import Member
 
 Outcome = Literal["accepted", "already", "stale"]
@@ -84,6 +85,8 @@ class Submission:
     strict: bool
     # all that the acts say, as it was submitted; None: what follows from them
     said: RegistryObjects | None = None
+    # of a source that is no member: what makes its row, where this is its first
+    arrival: Arrival | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import asyncio
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -42,6 +41,7 @@ from crosslight.standards.problem import (
     TooLarge,
     Unavailable,
 )
+from crosslight.standards.records import changed
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.index.store import HeldStudy
 from registry.intake.submission import (
@@ -125,7 +125,7 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
     if kind == "publish":
         record = study_from_pb(message.publish.study)
         if record.reason:
-            record = replace(record, reason="")  # D7: why it was asked for is never central
+            record = changed(record, reason="")  # D7: why it was asked for is never central
         if record.study_uid != study_uid:
             raise Invalid("The act names another study than the one it publishes.", where="study_uid")
         publication = Publication.derived(

@@ -9,10 +9,9 @@ does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -23,14 +22,14 @@ from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.shares import Places
-from crosslight.standards.concern import Concern, unpacked
 from crosslight.standards.hosts import plain_hosts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.problem import Busy, Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
+from crosslight.standards.problem import Busy, Conflict, CrosslightError, Forbidden, Unauthenticated
+from registry.link.beats import concern_of, date_of, moment_of, unix_ms
 from registry.link.callers import REFUSALS, Callers, refusal_of
-from registry.link.ends import LinkEnd, second_holder
 from registry.link.epochs import NodeSays, RegistrySays, decide
+from registry.members.ends import LinkEnd, second_holder
 from registry.members.join import issue_member
 from registry.members.model import IndexFacts, Member
 from registry.members.presence import Report
@@ -55,22 +54,32 @@ class MembershipServicer(pb_grpc.MembershipServicer):
     """Serves the link of each node, and renews its certificate on it."""
 
     def __init__(
-        self, members: MemberService, index: IndexFacts, clock: Clock, callers: Callers | None = None
+        self,
+        members: MemberService,
+        index: IndexFacts,
+        clock: Clock,
+        callers: Callers | None = None,
+        reach: Callable[[MemberId], str] = lambda member: "",
     ) -> None:
-        self._members, self._index, self._clock = members, index, clock
+        self._members, self._index, self._clock, self.reach = members, index, clock, reach
         self._callers = callers or Callers(members)
-        self._links: dict[MemberId, _Link] = {}
+        self.links: dict[MemberId, _Link] = {}
         most = members.config.links_per_member
         self.places = Places("links", MAX_LINKS, most)
         members.on_change(self._changed)
 
     def _changed(self) -> None:
-        for link in self._links.values():
+        for link in self.links.values():
             link.push_directory()
 
     def refresh_directories(self) -> None:
         """Push the directory where it was signed anew; called now and then by the server."""
         self._changed()
+
+    def connection(self, member: MemberId) -> str:
+        """The connection of a member's link, as gRPC names it; '' = it has none here."""
+        link = self.links.get(member)
+        return link.connection if link is not None else ""
 
     async def Link(self, request_iterator: AsyncIterator[pb.NodeMessage], context: Any) -> None:  # noqa: N802 - gRPC's name
         """One stream for as long as the node lives."""
@@ -87,7 +96,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
             log.warning("link refused", code=member.code, reason=error.what)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             return
-        link = _Link(self._members, self._index, self._clock, self._callers, member.id, context, self._links)
+        link = _Link(self, self._members, self._index, self._clock, self._callers, member.id, context)
         try:
             await link.run(request_iterator)
         except CrosslightError as error:
@@ -95,8 +104,8 @@ class MembershipServicer(pb_grpc.MembershipServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
             self.places.leave(place)
-            if self._links.get(member.id) is link:
-                del self._links[member.id]
+            if self.links.get(member.id) is link:
+                del self.links[member.id]
             log.info("link ended", code=member.code)
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
@@ -117,19 +126,20 @@ class _Link:
 
     def __init__(
         self,
+        servicer: MembershipServicer,
         members: MemberService,
         index: IndexFacts,
         clock: Clock,
         callers: Callers,
         member: MemberId,
         context: Any,
-        links: dict[MemberId, _Link],
     ) -> None:
         self._members = members
         self._index = index
         self._clock = clock
         self._callers = callers
-        self._member, self._context, self._links = member, context, links
+        self._member, self._context, self._links = member, context, servicer.links
+        self._reach, self.connection = servicer.reach, str(context.peer())
         self.far = LinkEnd(callers.address(context), "")
         self._queue: asyncio.Queue[pb.RegistryMessage | None] = asyncio.Queue(MAX_QUEUED)
         self._directory_sent = ""
@@ -169,6 +179,7 @@ class _Link:
         forget = self._members.peers.closer(self._callers.peer(self._context), self._refused)
         writer: asyncio.Task[None] | None = None
         reader: asyncio.Task[None] | None = None
+        ended: asyncio.Task[Any] | None = None
         token = 0
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -181,13 +192,12 @@ class _Link:
             reader = asyncio.create_task(self._read(messages, token))
             ended = asyncio.create_task(self._ended.wait())
             await asyncio.wait({reader, ended, writer}, return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
             await self._flush(writer)
         except (StopAsyncIteration, TimeoutError):
             self.end("No Hello came.", grpc.StatusCode.DEADLINE_EXCEEDED)
         finally:
             forget()
-            for task in (reader, writer):
+            for task in (reader, writer, ended):
                 if task is not None:
                     task.cancel()
                     with suppress(asyncio.CancelledError, Exception):
@@ -207,9 +217,10 @@ class _Link:
             Conflict: if one does.
         """
         older = self._links.get(self._member)
-        if older is None or not self._members.presence(self._member).reachable:
+        if older is not None and self._members.presence(self._member).reachable:
+            why = second_holder(older.far, self.far) or f"from {self.far.address or '?'}, twice"
+        elif not (why := await self._members.held_elsewhere(self._member, self.far)):
             return
-        why = second_holder(older.far, self.far) or f"from {self.far.address or '?'}, twice"
         await self._members.alarms.sound(member, "two-holders", why)
         raise Conflict(
             "Another node that has this member's key is linked.",
@@ -224,7 +235,7 @@ class _Link:
         """
         older, live = self._links.get(self._member), self._members.presence(self._member).reachable
         self._links[self._member] = self
-        token = self._members.board.opened(self._member)
+        token = self._members.board.opened(self._member, self.far)
         if older is not None:
             older.end("A newer link of this member has begun.", grpc.StatusCode.ABORTED)
             member = self._members.by_id(self._member)
@@ -274,7 +285,7 @@ class _Link:
             version=hello.software[:40],
         )
         welcome = pb.Welcome(
-            registry_unix_ms=_unix_ms(self._clock.now()),
+            registry_unix_ms=unix_ms(self._clock.now()),
             incarnation=self._index.incarnation,
             epoch=decision.epoch,
             reconcile=decision.reconcile,
@@ -309,13 +320,14 @@ class _Link:
             await self._heartbeat(message.heartbeat, token)
 
     async def _heartbeat(self, beat: pb.Heartbeat, token: int) -> None:
-        now_ms = _unix_ms(self._clock.now())
+        now_ms = unix_ms(self._clock.now())
         skew_ms = beat.sent_unix_ms - now_ms if beat.sent_unix_ms else 0
         if abs(skew_ms) > self._members.config.max_skew_s * 1000:
             log.error("a node's clock is wrong", member=int(self._member), skew_s=skew_ms / 1000)
-        self._push(pb.RegistryMessage(ack=pb.HeartbeatAck(registry_unix_ms=now_ms, node_skew_ms=skew_ms)))
+        ack = pb.HeartbeatAck(registry_unix_ms=now_ms, node_skew_ms=skew_ms, reach=self._reach(self._member))
+        self._push(pb.RegistryMessage(ack=ack))
         if beat.HasField("concern"):
-            self._members.board.concerned(self._member, _concern(beat.concern))
+            self._members.board.concerned(self._member, concern_of(beat.concern))
         # Heard first: counting must not make a live member look silent.
         self._members.board.heard(self._member, token, self._report(beat, skew_ms))
         if beat.HasField("census"):
@@ -330,7 +342,7 @@ class _Link:
             parked=min(beat.parked, 1 << 62),
             quarantined=min(beat.quarantined, 1 << 62),
             filling=beat.filling,
-            indexed_from=_date(beat.indexed_from),
+            indexed_from=date_of(beat.indexed_from),
             census_equal=equal if at else earlier.census_equal,
             census_at=at or earlier.census_at,
             skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
@@ -338,6 +350,7 @@ class _Link:
             studies=min(beat.census.studies, 1 << 62) if beat.HasField("census") else earlier.studies,
             trouble=earlier.trouble,
             concern=beat.concern_version[:64].hex(),
+            reach=self._reach(self._member),
         )
 
     async def _compare(self, beat: pb.Heartbeat, skew_ms: int) -> None:
@@ -353,7 +366,7 @@ class _Link:
         self._census_ms = census.taken_unix_ms
         now = self._clock.now()
         # by our clock: a wrong one must not make it look fresh
-        taken = _moment(census.taken_unix_ms - skew_ms) or now
+        taken = moment_of(census.taken_unix_ms - skew_ms) or now
         self._census = (equal, min(taken, now).isoformat())
         settled = beat.waiting == 0 and not beat.filling
         self._drifts = 0 if equal or not settled else self._drifts + new
@@ -362,36 +375,3 @@ class _Link:
             self._drifts, self._drift_ordered_s = 0, self._clock.monotonic_s()
             log.warning("drift", member=int(self._member), count=int(census.studies), held=ours.studies)
             self._push(pb.RegistryMessage(reconcile=pb.Reconcile(why="counts or digests differ")))
-
-
-def _unix_ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(unix_ms: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(unix_ms / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
-
-
-def _date(text: str) -> str:
-    """A date as DICOM writes it; '' for any other text."""
-    return text if text.isdecimal() and len(text) == 8 else ""
-
-
-def _concern(message: pb.Concern) -> Concern:
-    """What the node says; a set that is none of ours may be anybody's.
-
-    Its version is counted here, never believed.
-    """
-    try:
-        waiting, refused = unpacked(message.waiting), unpacked(message.refused)
-    except Invalid:
-        return Concern(anybody_waiting=True, anybody_refused=True)
-    return Concern(
-        waiting=waiting,
-        refused=refused,
-        anybody_waiting=message.anybody_waiting,
-        anybody_refused=message.anybody_refused,
-    )

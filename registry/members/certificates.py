@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -67,6 +67,7 @@ class OwnCertificates:
         self._community = community
         self.people: Credentials | None = None
         self.gateway: Credentials | None = None
+        self._serial = (0, "")  # of the gateway's file as it was last read
 
     def open(self) -> None:
         """Make what is missing, due or names other hosts.
@@ -78,6 +79,30 @@ class OwnCertificates:
         people, gateway = self._folder / "people.pem", self._folder / "gateway.pem"
         self.people = Credentials(people, people, self._ca.bundle)
         self.gateway = Credentials(gateway, gateway, self._ca.bundle)
+
+    def _leaf(self) -> x509.Certificate:
+        if self.gateway is None:
+            raise ConfigError("The registry's own certificates are not open.")
+        return x509.load_pem_x509_certificate(pem_blocks(self.gateway.cert.read_bytes())[1])
+
+    @property
+    def serial(self) -> str:
+        """The serial number of the gateway's certificate, as that of any other is written."""
+        stamp = self.gateway.cert.stat().st_mtime_ns if self.gateway is not None else 0
+        if stamp != self._serial[0]:
+            self._serial = stamp, f"{self._leaf().serial_number:x}"
+        return self._serial[1]
+
+    @property
+    def gateway_ends(self) -> datetime:
+        """When that ends by itself."""
+        return self._leaf().not_valid_after_utc
+
+    def replace_gateway(self) -> None:
+        """Another certificate and key for the gateway: for every handshake from here on."""
+        self._make("gateway.pem", self._gateway)
+        if self.gateway is not None:
+            self.gateway.reload_if_changed()
 
     def presenter(self) -> str:
         """The thumbprint of the certificate that members see when they are called; '' where they see none."""
@@ -98,12 +123,16 @@ class OwnCertificates:
         path = self._folder / name
         if path.exists() and self._serves(path, identity):
             return False
+        self._make(name, identity)
+        return True
+
+    def _make(self, name: str, identity: Identity | None) -> None:
+        path = self._folder / name
         life = timedelta(days=self._config.certificate_days)
         issued = self._ca.write_pair(path, identity, self._hosts, life)
         log.info(
             "own certificate issued", file=name, serial=issued.serial, expires=issued.expires.isoformat()
         )
-        return True
 
     def _serves(self, path: Path, identity: Identity | None) -> bool:
         try:

@@ -43,7 +43,8 @@ class MembersConfig:
     loopback: bool = setting(
         False,
         "Members may be on this machine (localhost, 127.0.0.1), where their certificates name it: for demos"
-        " and trials. Never in a region of several machines: a member could lead the registry to itself.",
+        " and trials. Never in a region of several machines: a member could lead the registry to itself."
+        " Without it the gateway connects to no address of its own machine either, whatever name led there.",
     )
     heartbeat_s: float = setting(2.0, "How often nodes say that they live.", low=0.05, high=60)
     missed_heartbeats: int = setting(
@@ -63,6 +64,9 @@ class MembersConfig:
     feeds_per_member: int = setting(2, "Of these, most of one member.", low=1, high=1024)
     comparisons_per_member: int = setting(
         2, "Most comparisons of one member at a time; of all eight times as many.", low=1, high=64
+    )
+    joins_per_minute: int = setting(
+        60, "Requests to join of one address in a minute; 0 = without bound.", low=0, high=100_000
     )
     links_per_member: int = setting(
         4, "Most links of one member that are open or being opened at a time.", low=2, high=64

@@ -158,10 +158,13 @@ class CredentialStore:
     async def certificate(
         self, serial: str, identity: str, member: MemberId | None, expires: datetime
     ) -> None:
-        """Note a certificate that was issued."""
+        """Note a certificate that was issued; told twice is told once."""
         row = (serial, identity, member, self._now(), expires.isoformat())
         await self._db.write(
-            "certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row)
+            "certificate_note",
+            lambda tx: tx.execute(
+                "INSERT INTO certificate VALUES (?, ?, ?, ?, ?) ON CONFLICT (serial) DO NOTHING", row
+            ),
         )
 
     async def certificate_ends(self) -> dict[MemberId, datetime]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import orjson
 
 from crosslight.runtime.signing import compact_jws
@@ -21,16 +19,15 @@ def directory_document(
     keys: TokenKeys,
     *,
     version: int,
-    now: datetime,
-    hours: float,
+    issued: int,
+    expires: int,
 ) -> DirectoryDocument:
     """The directory as it is now; ``members`` are those that count for coverage."""
-    issued = int(now.timestamp())
     return DirectoryDocument(
         version=version,
         community=region.home_community_id,
         issued=issued,
-        expires=issued + max(1, int(hours * 3600)),
+        expires=expires,
         members=tuple(
             DirectoryMember(
                 code=m.code,

@@ -68,9 +68,11 @@ class Join:
             Malformed: a body or request that cannot be read. Invalid: an authority that cannot be a member's
                 own.
             Unauthenticated: no such invitation. Conflict: used. Gone: expired. Forbidden: suspended.
-            OverShare, Busy: too many ask at once, of this address or of all.
+            OverShare, Busy: too many ask at once, of this address or of all. OverRate: of this one, lately.
         """
-        async with self.turns.turn(peer_share(request.remote or "")):
+        address = peer_share(request.remote or "")
+        self._members.join_rates.take(address)
+        async with self.turns.turn(address):
             return await self._join(request)
 
     async def _join(self, request: web.Request) -> web.Response:

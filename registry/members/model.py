@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -110,6 +111,8 @@ class Presence:
     trouble: str = ""  # why its link last ended, where the registry ended it
     clock_wrong: bool = False  # beyond the limit: its images cannot be opened (D22)
     concern: Concern | None = None  # whom its unlisted studies concern; None = it does not say
+    reach: str = ""  # how its faces are called: direct or tunnel; '' = not known
+    unheard: bool = False  # all of this is from before it was away: it has said nothing since
 
     @property
     def opens(self) -> bool:
@@ -138,8 +141,13 @@ class System:
     upgrade: bool = False
 
 
-class Directory(Protocol):
-    """The region's members as the other rooms see them: cheap, synchronous reads of an in-memory copy."""
+class KnownMembers(Protocol):
+    """Who the members are: cheap, synchronous reads of an in-memory copy."""
+
+    @property
+    def revision(self) -> Hashable:
+        """Equal for as long as no method of this protocol would answer otherwise; it changes after them."""
+        ...
 
     def all(self) -> tuple[Member, ...]:
         """Every member that counts for coverage (active and suspended), by code."""
@@ -168,6 +176,10 @@ class Directory(Protocol):
     def by_authority(self, oid: str) -> Member | None:
         """The member whose local patient numbers are under this authority."""
         ...
+
+
+class Directory(KnownMembers, Protocol):
+    """The region's members as the other rooms see them: who they are, and how they are now."""
 
     def presence(self, member: MemberId) -> Presence:
         """What is known of a member's link now."""

@@ -8,7 +8,7 @@ or last heard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,11 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId
+from registry.members.ends import LinkEnd, second_holder
 from registry.members.model import Presence
 
+CLOCKS_APART_S = 1.5  # of two processes of one registry
+UNKNOWN_END = LinkEnd("", "")
 FLUSH_LAG_S = 1.5  # how much older the database's copy of another process's heartbeat may be
 
 
@@ -38,6 +41,10 @@ class Report:
     studies: int | None = None  # that it says it has published; None = it has not said yet
     trouble: str = ""  # why its link last ended, where we ended it
     concern: str = ""  # version, hex, of whom its unlisted studies concern; '' = it does not say
+    unheard: bool = False  # what it last said was said before it was away, and it has said nothing since
+    reach: str = ""  # how it is called: direct or tunnel; '' = not known
+    far_address: str = ""  # where its link comes from
+    far_state: str = ""  # the id of the database at its far end; '' = the link is of an older release
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Report:
@@ -63,6 +70,12 @@ class _LinkState:
     heard_s: float
     heard: datetime
     report: Report
+    far: LinkEnd
+    since: datetime  # when it began
+
+
+def _from(far: LinkEnd, report: Report) -> Report:
+    return replace(report, far_address=far.address, far_state=far.state_id)
 
 
 class PresenceBoard:
@@ -74,7 +87,7 @@ class PresenceBoard:
     """
 
     def __init__(self, clock: Clock, process: str, silence_s: float) -> None:
-        self._clock, self._process, self._silence = clock, process, silence_s
+        self._clock, self.process, self._silence = clock, process, silence_s
         self._links: dict[MemberId, _LinkState] = {}
         self._rows: dict[MemberId, PresenceRow] = {}
         self._written: dict[MemberId, PresenceRow] = {}
@@ -90,18 +103,24 @@ class PresenceBoard:
     def serve(self) -> None:
         """This process takes links from now on.
 
-        Members that were reachable get one silence to link anew before they are not.
+        Members that were reachable get one silence to link anew before they are not; what they hold by now is
+        not known meanwhile.
         """
         self._started_s = self._clock.monotonic_s()
 
-    def opened(self, member: MemberId) -> int:
-        """A link is up: a token for :meth:`heard` and :meth:`lost`.
+    def opened(self, member: MemberId, far: LinkEnd = UNKNOWN_END) -> int:
+        """A link is up, with ``far`` at its other end: a token for :meth:`heard` and :meth:`lost`.
 
         With it an older link of the same member changes nothing.
         """
         self._tokens += 1
-        report = self._last_report(member)
-        self._links[member] = _LinkState(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
+        row, report = self._current(member), self._last_report(member)
+        if row is None or not row.reachable or row.report.unheard:
+            report = replace(report, unheard=True)
+        now, report = self._clock.now(), _from(far, report)
+        self._links[member] = _LinkState(
+            self._tokens, self._clock.monotonic_s(), now, report, far=far, since=now
+        )
         self._look(member)
         return self._tokens
 
@@ -113,7 +132,8 @@ class PresenceBoard:
         """A heartbeat came."""
         link = self._links.get(member)
         if link is not None and link.token == token:
-            link.heard_s, link.heard, link.report = self._clock.monotonic_s(), self._clock.now(), report
+            link.heard_s, link.heard = self._clock.monotonic_s(), self._clock.now()
+            link.report = _from(link.far, report)
             self._look(member)
 
     def concerned(self, member: MemberId, concern: Concern) -> None:
@@ -189,7 +209,7 @@ class PresenceBoard:
     ) -> PresenceRow:
         return PresenceRow(
             member=member,
-            process=self._process,
+            process=self.process,
             reachable=reachable,
             since=since,
             last_heard=link.heard,
@@ -225,11 +245,13 @@ class PresenceBoard:
             trouble=report.trouble,
             clock_wrong=abs(report.skew_ms) > max_skew_s * 1000,
             concern=self.concern(member),
+            unheard=report.unheard,
+            reach=report.reach,
         )
 
     def _current(self, member: MemberId) -> PresenceRow | None:
         link, row = self._links.get(member), self._rows.get(member)
-        elsewhere = row is not None and row.process != self._process
+        elsewhere = row is not None and row.process != self.process
         if link is not None and not (
             elsewhere and row is not None and row.last_heard and row.last_heard > link.heard
         ):
@@ -239,17 +261,19 @@ class PresenceBoard:
             return row
         age_s = (self._clock.now() - row.last_heard).total_seconds()
         starting = self._clock.monotonic_s() - self._started_s <= self._silence
-        if starting or age_s <= self._silence + FLUSH_LAG_S:
+        if age_s <= self._silence + FLUSH_LAG_S:
             return row
+        if starting:
+            return replace(row, report=replace(row.report, unheard=True))
         return replace(row, reachable=False, since=row.last_heard)
 
     def unwritten(self) -> list[PresenceRow]:
         """Rows of our links that the database does not have yet."""
-        mine = [m for m, row in self._rows.items() if row.process == self._process]
+        mine = [m for m, row in self._rows.items() if row.process == self.process]
         rows = [
             row
             for m in {*self._links, *mine}
-            if (row := self._current(m)) is not None and row.process == self._process
+            if (row := self._current(m)) is not None and row.process == self.process
         ]
         return [row for row in rows if self._written.get(row.member) != row]
 
@@ -257,12 +281,42 @@ class PresenceBoard:
         """These are in the database now."""
         self._written.update({row.member: row for row in rows})
 
+    def beside(self, replaced: Sequence[PresenceRow]) -> list[tuple[MemberId, str]]:
+        """Whose key has a second holder, by the rows of other processes that ours replaced; with what tells.
+
+        A link elsewhere that was heard after ours had begun lives beside it; one that was heard only before
+        is the same node's that has moved here. Both links must be known by their ends.
+        """
+        told = []
+        for row in replaced:
+            link = self._links.get(row.member)
+            if link is None or row.last_heard is None or not (link.far.state_id and row.report.far_state):
+                continue
+            elsewhere = LinkEnd(row.report.far_address, row.report.far_state)
+            both = (row.last_heard - link.since).total_seconds() > CLOCKS_APART_S
+            if both and (why := second_holder(elsewhere, link.far)):
+                told.append((row.member, f"{why}, at another process of the registry"))
+        return told
+
+    def holds_beside(self, row: PresenceRow, far: LinkEnd) -> str:
+        """What says that ``far`` is another holder of a key than the one whose link another process has.
+
+        '' where nothing does, or that link's process has not written for so long that its word is over.
+        """
+        elsewhere = LinkEnd(row.report.far_address, row.report.far_state)
+        if row.last_heard is None or not (far.state_id and elsewhere.state_id):
+            return ""
+        if (self._clock.now() - row.last_heard).total_seconds() > self._silence:
+            return ""
+        why = second_holder(elsewhere, far)
+        return f"{why}, at another process of the registry" if why else ""
+
     def refresh(self, rows: list[PresenceRow]) -> None:
         """The database's copy, read after ours was written."""
         for row in rows:
             ours = self._rows.get(row.member)
             unsaved = (
-                ours is not None and ours.process == self._process and self._written.get(row.member) != ours
+                ours is not None and ours.process == self.process and self._written.get(row.member) != ours
             )
             if not unsaved:
                 self._rows[row.member] = row
@@ -275,7 +329,7 @@ class PresenceBoard:
         full = (
             row is not None
             and row.last_heard is not None
-            and not report.filling
+            and not (report.filling or report.unheard)
             and report.census_equal is True
         )
         standing = (row is not None and row.reachable, full)

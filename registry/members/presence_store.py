@@ -12,7 +12,7 @@ from datetime import datetime
 
 import orjson
 
-from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db import Db, Row, Tx
 from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId
 from registry.members.presence import PresenceRow, Report
@@ -22,16 +22,37 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+_ROWS = "SELECT member, process, reachable, since, last_heard, report FROM member_presence"
+
+
+def _row(row: Row) -> PresenceRow:
+    return PresenceRow(
+        member=MemberId(int(row[0])),
+        process=row[1],
+        reachable=bool(row[2]),
+        since=_moment(row[3]),
+        last_heard=_moment(row[4]),
+        report=Report.from_plain(orjson.loads(row[5])),
+    )
+
+
 class PresenceStore:
     """What :class:`~registry.members.presence.PresenceBoard` shares between processes and restarts."""
 
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    async def write(self, rows: Sequence[PresenceRow]) -> None:
-        """Keep presence; a lost link changes nothing when another process has the member's link by now."""
+    async def write(self, rows: Sequence[PresenceRow]) -> list[PresenceRow]:
+        """Keep presence; a lost link changes nothing when another process has the member's link by now.
 
-        def write(tx: Tx) -> None:
+        Returns:
+            Rows that other processes had written of links that are up, and that these take the place of.
+        """
+        ours = {row.member: row.process for row in rows if row.reachable}
+
+        def write(tx: Tx) -> list[PresenceRow]:
+            found = map(_row, tx.rows(f"{_ROWS} WHERE reachable = 1")) if ours else ()
+            replaced = [one for one in found if ours.get(one.member, one.process) != one.process]
             for row in rows:
                 report = orjson.dumps(asdict(row.report)).decode()
                 since, heard = (t.isoformat() if t else None for t in (row.since, row.last_heard))
@@ -43,8 +64,9 @@ class PresenceStore:
                     f" excluded.last_heard, report = excluded.report{guard}",
                     (row.member, row.process, int(row.reachable), since, heard, report),
                 )
+            return replaced
 
-        await self._db.write("presence_write", write)
+        return await self._db.write("presence_write", write)
 
     async def write_concern(self, member: MemberId, concern: Concern) -> None:
         """Keep whom a member's unlisted studies concern."""
@@ -78,22 +100,12 @@ class PresenceStore:
             waiting=waiting, refused=refused, anybody_waiting=bool(row[2]), anybody_refused=bool(row[3])
         )
 
+    async def elsewhere(self, member: MemberId, process: str) -> PresenceRow | None:
+        """The member's link as another process than ``process`` last wrote of it; None where none is up."""
+        sql = f"{_ROWS} WHERE member = ? AND process <> ? AND reachable = 1"
+        row = await self._db.read("presence_elsewhere", lambda tx: tx.row(sql, (member, process)))
+        return _row(row) if row is not None else None
+
     async def read(self) -> list[PresenceRow]:
         """The presence of every member that ever linked."""
-        rows = await self._db.read(
-            "presence_read",
-            lambda tx: tx.rows(
-                "SELECT member, process, reachable, since, last_heard, report FROM member_presence"
-            ),
-        )
-        return [
-            PresenceRow(
-                member=MemberId(int(row[0])),
-                process=row[1],
-                reachable=bool(row[2]),
-                since=_moment(row[3]),
-                last_heard=_moment(row[4]),
-                report=Report.from_plain(orjson.loads(row[5])),
-            )
-            for row in rows
-        ]
+        return list(map(_row, await self._db.read("presence_read", lambda tx: tx.rows(_ROWS))))

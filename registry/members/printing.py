@@ -16,6 +16,7 @@ from registry.members.service import MemberService
 from registry.members.use_store import Alarm
 
 SKEW_WARN_S = 2.0  # D22
+REACHED = {"direct": ", called directly", "tunnel": ", called through its tunnel"}
 
 
 def _time(moment: datetime | None) -> str:
@@ -67,10 +68,10 @@ def link_text(presence: Presence) -> str:
         return "never linked"
     if not presence.reachable:
         return f"lost {_time(presence.since)}" + (f": {presence.trouble}" if presence.trouble else "")
-    skew_s = presence.skew_ms / 1000
+    skew_s, up = presence.skew_ms / 1000, f"up{REACHED.get(presence.reach, '')}"
     if abs(skew_s) < SKEW_WARN_S:
-        return "up"
-    return f"up, clock off by {skew_s:+.0f} s" + (
+        return up
+    return f"{up}, clock off by {skew_s:+.0f} s" + (
         ": its images are not opened" if presence.clock_wrong else ""
     )
 

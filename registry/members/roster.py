@@ -5,20 +5,24 @@ It is the copy in memory that all rooms read as their Directory, and the check o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from crosslight.runtime.clock import Clock
+from crosslight.runtime.db import Tx
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.peers import LivePeers, PeerCertificate, check_peer, named_peer
 from crosslight.runtime.tls import Identity, IdentityKind
 from crosslight.standards.access import Grants
 from crosslight.standards.ids import MemberId, is_strict_uid
-from crosslight.standards.problem import Forbidden, Invalid, Unauthenticated
+from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, Unauthenticated
 from crosslight.standards.region import Region
+from registry.members.arrivals import Arrival
 from registry.members.config import MembersConfig
 from registry.members.connections import LiveConnections
 from registry.members.credential_store import CredentialFacts
+from registry.members.foreign_rows import ForeignRows
 from registry.members.model import Member, Presence, System
 from registry.members.presence import PresenceBoard
 from registry.members.store import MemberRow, MemberStore
@@ -38,7 +42,13 @@ class Roster:
         config: ``[members]``.
         clock: Time.
         process: Names this process in what it writes of presence.
+
+
+    Attributes:
+        foreign_rows: Of repositories that are no member's.
     """
+
+    foreign_rows: ForeignRows
 
     def __init__(
         self, store: MemberStore, region: Region, config: MembersConfig, clock: Clock, process: str
@@ -49,9 +59,12 @@ class Roster:
         self.peers = LivePeers(clock, self.check_peer)  # what callers have open here
         self.board = PresenceBoard(clock, process, config.silence_s)
         self._rows: dict[MemberId, MemberRow] = {}
+        self._arriving: dict[MemberId, Member] = {}
         self._codes: dict[str, Member] = {}
         self._oids: dict[tuple[str, str], Member] = {}
         self._version = -1
+        self._revision = 0  # counts what the methods of Directory read, once it is changed
+        self._directory_issued = 0  # Unix seconds
         self.issued = CredentialFacts()
         self._listeners: list[Callable[[], None]] = []
 
@@ -60,12 +73,27 @@ class Roster:
         """Counts changes of members."""
         return self._version
 
-    async def refresh(self) -> None:
-        """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
+    @property
+    def revision(self) -> int:
+        """Equal for as long as nobody is another, or found otherwise."""
+        return self._revision
+
+    async def refresh(self, *, starting: bool = False) -> None:
+        """Read all members anew; cut those that were suspended meanwhile, and tell who listens.
+
+        ``starting``: a service begins, so the directory is issued anew.
+        """
         version, rows = await self.store.load()
         issued = await self.store.credentials.facts()
+        now = int(self._clock.now().timestamp())
+        try:
+            directory_issued = await self.store.directory_issue.of(version, now, anew=starting)
+        except CrosslightError as error:  # a full disk keeps nobody from being suspended
+            log.error("the moment of the directory cannot be kept", kind=type(error).__name__)
+            directory_issued = max(now, self._directory_issued + 1)
         if version < self._version:
             return
+        self._directory_issued = max(directory_issued, self._directory_issued)
         self.issued = issued
         before = {i: row.member.status for i, row in self._rows.items()}
         self._version = version
@@ -77,6 +105,7 @@ class Roster:
         for m in members:
             for oid in m.authorities:
                 self._oids.setdefault(("auth", oid), m)
+        self._revision += 1
         for m in members:
             if m.status == "suspended" and before.get(m.id) != "suspended":
                 if m.id in before:  # not at a start, and not in a command that only reads
@@ -124,7 +153,7 @@ class Roster:
     def by_id(self, member: MemberId) -> Member | None:
         """Any member, foreign ones too."""
         row = self._rows.get(member)
-        return row.member if row else None
+        return row.member if row else self._arriving.get(member)
 
     def by_code(self, code: str) -> Member | None:
         """The member that has this organisation code now."""
@@ -197,15 +226,53 @@ class Roster:
         known = self.by_repository(repository_unique_id)
         if known is not None:
             return known
+        self._check_arrival(repository_unique_id)
+        row, version = await self.foreign_rows.foreign(repository_unique_id, by)
+        self._arrived(row, version)
+        return row.member
+
+    @asynccontextmanager
+    async def arriving(self, repository_unique_id: str, by: str) -> AsyncIterator[Arrival]:
+        """Who registers for a repository: the entry that there is, or one that its submission will make.
+
+        Until then nobody but :meth:`by_id` knows it; in the block it is known to that.
+
+        Args, Raises: as :meth:`foreign_member`.
+        """
+        known = self.by_repository(repository_unique_id)
+        if known is not None:
+            yield Arrival(known)
+            return
+        self._check_arrival(repository_unique_id)
+        row, version = await self.foreign_rows.number(repository_unique_id, by)
+        if version is not None:  # another process knows it already
+            self._arrived(row, version)
+            yield Arrival(row.member)
+            return
+        written: list[tuple[MemberRow, int]] = []
+
+        def write(tx: Tx) -> None:
+            written[:] = [self.foreign_rows.arrive_tx(tx, row, by)]
+
+        self._arriving[row.member.id] = row.member
+        self._revision += 1
+        try:
+            yield Arrival(row.member, write, lambda: self._arrived(*written[0]))
+        finally:
+            del self._arriving[row.member.id]
+            self._revision += 1
+
+    def _check_arrival(self, repository_unique_id: str) -> None:
         if not is_strict_uid(repository_unique_id):
             raise Invalid("A repositoryUniqueId that is not an OID.", why="ITI TF-3 4.2.3.2.18.")
         self.check_foreign(repository_unique_id)
-        row, version = await self.store.foreign(repository_unique_id, by)
+
+    def _arrived(self, row: MemberRow, version: int) -> None:
         if version == self._version + 1:  # nothing else changed: all others need not be read anew
             self._version = version
         self._rows[row.member.id] = row
         self._name(row.member)
-        return row.member
+        self._revision += 1
 
     # --- who is calling -------------------------------------------------------------------------------------
 

@@ -19,10 +19,12 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.peers import PeerCertificate
+from crosslight.runtime.rates import PerMinute
 from crosslight.runtime.seams import Seams
+from crosslight.runtime.tls import Identity
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.hosts import is_nowhere, plain_host
-from crosslight.standards.ids import Oid, is_strict_uid
+from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, NotFound
 from crosslight.standards.region import Region
@@ -34,6 +36,9 @@ from registry.members.ca import CertificateAuthority
 from registry.members.certificates import OwnCertificates
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
+from registry.members.ends import LinkEnd
+from registry.members.foreign_rows import ForeignRows
+from registry.members.last_use import LastUse
 from registry.members.model import Member
 from registry.members.presence_store import PresenceStore
 from registry.members.renewals import Renewals
@@ -90,6 +95,7 @@ class MemberService(Roster):
         super().__init__(
             MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex
         )
+        self.foreign_rows = ForeignRows(db, self.store)
         self.open_mode = open_mode
         self._ids = ids
         self.presence_store = PresenceStore(db)
@@ -106,17 +112,23 @@ class MemberService(Roster):
         )
         used = UseStore(db, clock)
         self.alarms = Alarms(used, clock, self.acts)
+        self.last_use = LastUse(db, clock)
+        self.join_rates = PerMinute("requests to join", config.joins_per_minute, clock)
         self.renewals = Renewals(used, self.store.credentials, self.alarms, config, clock)
         self.systems = OutsideSystems(self, self.acts, self.own, clock)
+        self._noted_gateway = ""  # the serial number of our own certificate, as the store has it
         self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
         self._tasks: list[asyncio.Task[None]] = []
-        self._signed: tuple[int, int, str] = (-1, 0, "")  # version, renew at, JWS
+        self._signed: tuple[int, float, str] = (-1, 0, "")  # issued, signed (both Unix seconds), JWS
 
     # --- life -----------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, *, starting: bool = False) -> None:
         """Tables, authority, own certificates and the first copy: enough for a command.
+
+        Args:
+            starting: For a service, as in :meth:`refresh`.
 
         Raises:
             ConfigError: if the root OID cannot carry members' OIDs, or files of the authority are wrong.
@@ -127,7 +139,8 @@ class MemberService(Roster):
         self.ca.open()
         self.keys.open()
         self.own.open()
-        await self.refresh()
+        await self.refresh(starting=starting)
+        await self._note_gateway()
         self.board.refresh(await self.presence_store.read())
         await self._load_concerns()
 
@@ -145,6 +158,7 @@ class MemberService(Roster):
                 await task
         if self._tasks:
             with suppress(CrosslightError):
+                await self.last_use.keep()
                 await self._sync_presence()
         self._tasks = []
 
@@ -154,20 +168,45 @@ class MemberService(Roster):
             await self._wake.wait(min(self.config.poll_s, self.board.due_s() + 0.01))
             try:
                 await self.renewals.follow()
+                await self.last_use.keep()
                 if await self.store.version() != self._version:
                     await self.refresh()
+                await self._note_gateway()
                 await self._sync_presence()
             except CrosslightError as error:
                 log.error("members cannot be read", kind=type(error).__name__)
             except Exception:
                 log.exception("members cannot be followed")
 
+    async def _note_gateway(self) -> None:
+        """Our own certificate is among those that were given, and can be withdrawn: then we make another."""
+        if self.own.serial in self.issued.withdrawn_certificates:
+            self.own.replace_gateway()
+            log.warning("the gateway's certificate was withdrawn, and another was made")
+        if self.own.serial != self._noted_gateway:
+            identity = Identity("gateway", "", self.community)
+            credentials, serial = self.store.credentials, self.own.serial
+            await credentials.certificate(serial, identity.uri, None, self.own.gateway_ends)
+            self._noted_gateway = serial
+
+    async def held_elsewhere(self, member: MemberId, far: LinkEnd) -> str:
+        """What says that the member's key has another holder, linked to another process of the registry now.
+
+        A node that moves comes from the same place with the same database; where a process died, its word on
+        a link is over when the member would count as silent.
+        """
+        row = await self.presence_store.elsewhere(member, self.board.process)
+        return self.board.holds_beside(row, far) if row is not None else ""
+
     async def _sync_presence(self) -> None:
         await self._write_concerns()  # before the reports that name them
         rows = self.board.unwritten()
         if rows:
-            await self.presence_store.write(rows)
+            replaced = await self.presence_store.write(rows)
             self.board.written(rows)
+            for number, why in self.board.beside(replaced):
+                if (member := self.by_id(number)) is not None:
+                    await self.alarms.sound(member, "two-holders", why)
         self.board.refresh(await self.presence_store.read())
         await self._load_concerns()
 
@@ -189,6 +228,7 @@ class MemberService(Roster):
         """As of Directory; whoever is let in has its certificate in use."""
         super().check_peer(peer)
         self.renewals.saw(peer.serial)
+        self.last_use.saw("certificate", peer.serial)
 
     # --- acts of operators ----------------------------------------------------------------------------------
 
@@ -301,17 +341,18 @@ class MemberService(Roster):
     def signed_directory(self) -> tuple[int, str]:
         """Version and JWS; signed anew when members changed or a quarter of its life is over."""
         now = self._clock.now()
-        version, renew_at, token = self._signed
-        if version != self._version or now.timestamp() >= renew_at:
+        issued, signed, token = self._signed
+        life_s = self.config.directory_hours * 3600
+        if issued != self._directory_issued or not 0 <= now.timestamp() - signed < life_s / 4:
             document = directory_document(
                 self.all(),
                 self.issued,
                 self.region,
                 self.keys,
                 version=self._version,
-                now=now,
-                hours=self.config.directory_hours,
+                issued=self._directory_issued,
+                expires=int(now.timestamp() + max(1, life_s)),
             )
             token = sign_directory(document, self.keys)
-            self._signed = (self._version, int(now.timestamp() + self.config.directory_hours * 900), token)
+            self._signed = (self._directory_issued, now.timestamp(), token)
         return self._version, token

@@ -67,6 +67,6 @@ class Sources:
             dicomweb=dicomweb.rstrip("/") or at.dicomweb,
         )
         async with self._acts.act(by, "describe-source", known.code, repository=repository_unique_id):
-            await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
+            await members.foreign_rows.describe(known.id, name=name or known.name, endpoints=endpoints)
         await members.refresh()
         return members.by_repository(repository_unique_id) or known

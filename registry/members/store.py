@@ -16,16 +16,15 @@ from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
+from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.authority_rows import OwnAuthorities, held_tx
 from registry.members.codes import refuse_another_case_tx
 from registry.members.credential_store import CredentialStore
+from registry.members.directory_issue import DirectoryIssue
 from registry.members.model import Member
 
-SCHEMA = SchemaVersion("members", schema=5, compat=1)
-MAX_FOREIGN = 10_000
-MAX_FOREIGN_EACH = 100  # of one subject
+SCHEMA = SchemaVersion("members", schema=7, compat=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +89,7 @@ class MemberStore:
 
     Attributes:
         credentials: What was issued to members and others.
+        directory_issue: When the signed directory was issued.
     """
 
     def __init__(self, db: Db, clock: Clock, root_oid: str, region: Region | None = None) -> None:
@@ -99,6 +99,7 @@ class MemberStore:
         self._region = region
         community = region.home_community_id if region is not None else ""
         self.credentials = CredentialStore(db, clock, community)
+        self.directory_issue = DirectoryIssue(db)
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -120,11 +121,7 @@ class MemberStore:
 
     async def version(self) -> int:
         """Counts every change of a member: what caches and the directory carry (D25)."""
-        row = await self._db.read(
-            "membership_version",
-            lambda tx: tx.row("SELECT value FROM membership_counter WHERE name = 'version'"),
-        )
-        return int(row[0]) if row else 0
+        return await self._db.read("membership_version", self.version_tx)
 
     def _named(self, row: MemberRow) -> MemberRow:
         """With what the region says of how its members' documents are called."""
@@ -142,11 +139,10 @@ class MemberStore:
         """The version and every member, in one view."""
 
         def read(tx: Tx) -> tuple[int, list[MemberRow]]:
-            row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
             authorities = held_tx(tx)
             rows = [self._named(_member(r)) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
             members = [_with(stored, authorities.get(stored.member.id)) for stored in rows]
-            return (int(row[0]) if row else 0), members
+            return self.version_tx(tx), members
 
         return await self._db.read("members_load", read)
 
@@ -155,7 +151,37 @@ class MemberStore:
         row = await self._db.read("member_by_code", lambda tx: tx.row(_MEMBER + " WHERE c.code = ?", (code,)))
         return _member(row) if row else None
 
-    def _allocated_tx(self, tx: Tx) -> tuple[int, tuple[str, str, str]]:
+    def by_repository_tx(self, tx: Tx, repository_unique_id: str) -> MemberRow | None:
+        """The member or source that has this repository."""
+        row = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
+        return _member(row) if row else None
+
+    def version_tx(self, tx: Tx) -> int:
+        """As :meth:`version`."""
+        row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
+        return int(row[0]) if row else 0
+
+    def changed_tx(self, tx: Tx) -> None:
+        """Something of a member changed: all processes read them anew."""
+        self._bump(tx)
+
+    def unwritten(self, number: int, new: NewMember, oids: tuple[str, str, str]) -> MemberRow:
+        """A foreign source's row as it will be."""
+        member = Member(
+            id=MemberId(number),
+            code=f"foreign-{number}",
+            name=new.name,
+            repository_unique_id=Oid(oids[0]),
+            retrieve_location_uid=Oid(oids[1]),
+            authority=Oid(oids[2]),
+            secret=new.secret,
+            epoch=0,
+            status="foreign",
+            status_since=self._clock.now(),
+        )
+        return MemberRow(member=member, hosts=new.hosts, state_id="")
+
+    def allocated_tx(self, tx: Tx) -> tuple[int, tuple[str, str, str]]:
         """The next number whose OIDs are nobody's.
 
         A foreign source may have registered under one of them, before that was refused.
@@ -171,10 +197,18 @@ class MemberStore:
             if taken is None:
                 return number, (repository, location, authority)
 
-    def _insert_tx(
-        self, tx: Tx, new: NewMember, status: str, oids: tuple[str, str, str] | None = None
+    def insert_tx(
+        self,
+        tx: Tx,
+        new: NewMember,
+        status: str,
+        oids: tuple[str, str, str] | None = None,
+        number: int | None = None,
     ) -> MemberRow:
-        number, own = self._allocated_tx(tx)
+        """Add a row; under OIDs and a number of its own, if none are given."""
+        own = ("", "", "")
+        if number is None:
+            number, own = self.allocated_tx(tx)
         repository, location, authority = oids or own
         now = self._now()
         tx.execute(
@@ -212,7 +246,7 @@ class MemberStore:
 
         def write(tx: Tx) -> MemberRow:
             known = tx.row(_MEMBER + " WHERE c.code = ?", (new.code,))
-            row = _member(known) if known else self._insert_tx(tx, new, "invited")
+            row = _member(known) if known else self.insert_tx(tx, new, "invited")
             member = row.member
             if member.status == "suspended":
                 raise Conflict(
@@ -350,51 +384,3 @@ class MemberStore:
             return changed > 0
 
         return await self._db.write("member_hello", write)
-
-    async def foreign(self, repository_unique_id: str, by: str) -> tuple[MemberRow, int]:
-        """The entry of a repository that is not a member's, made at first sight, and the version then.
-
-        Args:
-            repository_unique_id: Of the repository.
-            by: The subject that registers for it first, or describes it.
-
-        Raises:
-            TooLarge: when there are too many, or too many of this subject.
-        """
-
-        def write(tx: Tx) -> tuple[MemberRow, int]:
-            row = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
-            if row is None:
-                self._room_for_tx(tx, by)
-                new = NewMember(code="", name=repository_unique_id, secret=b"", hosts=())
-                made = self._insert_tx(tx, new, "foreign", (repository_unique_id, "", ""))
-                tx.execute("INSERT INTO foreign_source VALUES (?, ?)", (made.member.id, by))
-            else:
-                made = _member(row)
-            version = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
-            return made, int(version[0]) if version else 0
-
-        return await self._db.write("member_foreign", write)
-
-    @staticmethod
-    def _room_for_tx(tx: Tx, by: str) -> None:
-        for sql, values, limit in (
-            ("SELECT count(*) FROM member WHERE status = 'foreign'", (), MAX_FOREIGN),
-            ("SELECT count(*) FROM foreign_source WHERE subject = ?", (by,), MAX_FOREIGN_EACH),
-        ):
-            count = tx.row(sql, values)
-            if count and count[0] >= limit:
-                raise TooLarge("Too many foreign repositories.", why=f"Limit here: {limit}.")
-
-    async def set_source(self, member: MemberId, *, name: str, endpoints: Endpoints) -> None:
-        """What a source that is no member is called, and where it answers."""
-        text = orjson.dumps(endpoints.plain(), option=orjson.OPT_SORT_KEYS).decode()
-
-        def write(tx: Tx) -> None:
-            tx.execute(
-                "UPDATE member SET name = ?, endpoints = ? WHERE id = ? AND status = 'foreign'",
-                (name, text, member),
-            )
-            self._bump(tx)
-
-        await self._db.write("member_source", write)

@@ -6,16 +6,18 @@ In a caller's transaction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict, NotFound
+from registry.identity import merge_requests, rows
 from registry.identity import officer_queue as queue
-from registry.identity import rows
 from registry.identity.cases import (
     Case,
     Kind,
+    MergeRequest,
     Queue,
     RecordDecision,
     Relation,
@@ -38,6 +40,7 @@ MAX_DECISIONS = 200  # lines beside it
 MAX_OTHERS = 12  # records beside the one in question
 MAX_STUDIES = 60  # of one record
 _ORDER: tuple[Relation, ...] = (
+    "a source says that they are one person",
     "the record that it came under", "holds the number", "in doubt under its number", "claims the number too",
     "is one person with it",
 )  # fmt: skip
@@ -91,9 +94,34 @@ class CaseBook:
                 since=since[record.key],
             )
             lines.append(line)
+        requested = self._requested(tx)
+        both = sorted((*lines, *requested), key=lambda line: line.since)[:MAX_WAITING]
         return Queue(
-            waiting=tuple(lines), total=len(waiting), decisions=tuple(queue.decisions(tx, MAX_DECISIONS))
+            waiting=tuple(both),
+            total=len(waiting) + len(requested),
+            decisions=tuple(queue.decisions(tx, MAX_DECISIONS)),
         )
+
+    def _requested(self, tx: Tx) -> list[Waiting]:
+        """Merges of numbers that sources asked for: each the case of a record that holds the one to go."""
+        lines = []
+        for request in merge_requests.waiting(tx):
+            pair = [self._identity.find_cx_tx(tx, number) for number in (request.gone, request.survivor)]
+            gone, survivor = (target.person if target is not None else None for target in pair)
+            if gone is None or survivor is None:
+                continue  # nobody holds it any more
+            record = min(gone.records, key=lambda r: r.key)
+            code, name = self._member(record)
+            line = Waiting(
+                handle=handle_of(record.key),
+                kind="said to be one person with another",
+                member=code,
+                member_name=name,
+                others=tuple(sorted({self._member(r)[0] for r in survivor.records})),
+                since=request.since,
+            )
+            lines.append(line)
+        return lines
 
     def resolved(self, tx: Tx, named: str) -> RecordKey:
         """The record of a handle, or of ``AUTHORITY|NUMBER``."""
@@ -119,11 +147,12 @@ class CaseBook:
         record = stored.record
         numbers = set(canonicals(tx, record.national).values())
         number_holders = {person for person in holders(tx, numbers).values() if person is not None}
-        nearby = self._near(tx, record, numbers, number_holders)
+        asked = self._asked(tx, record)
+        nearby = self._near(tx, record, numbers, number_holders | asked.persons)
         related = [
             (relation, stored_other)
             for stored_other in nearby
-            if (relation := _relation(record, stored_other.record, number_holders))
+            if (relation := _relation(record, stored_other.record, number_holders, asked.persons))
         ]
         related.sort(key=lambda pair: (_ORDER.index(pair[0]), pair[1].seniority))
         shown = related[:MAX_OTHERS]
@@ -133,18 +162,29 @@ class CaseBook:
             record.disputed
             and not any(d.kind == "apart" and d.in_force and d.record == key for d in decisions)
         )
+        merge = asked.request if not waits else None
         return Case(
-            kind=_kind(record, bool(number_holders - {record.person})) if waits else "",
-            since=queue.since(tx, [stored])[key] if waits else None,
+            kind=_kind(record, bool(number_holders - {record.person})) if waits else asked.kind,
+            since=queue.since(tx, [stored])[key] if waits else merge.since if merge is not None else None,
             subject=self._side("itself", stored, number_holders, studies),
             others=tuple(
-                self._side(relation, stored_other, number_holders, studies)
+                self._side(relation, stored_other, number_holders | asked.persons, studies)
                 for relation, stored_other in shown
             ),
             more=len(related) - len(shown),
             decisions=tuple(decisions),
             moves=tuple(self._identity.history_tx(tx, key)),
+            merge=merge,
         )
+
+    def _asked(self, tx: Tx, record: PatientRecord) -> _Asked:
+        """The merge that sources asked for of a number that this record's person holds."""
+        for request in merge_requests.waiting(tx):
+            targets = [self._identity.find_cx_tx(tx, number) for number in (request.gone, request.survivor)]
+            persons = {int(target.person.key) for target in targets if target is not None}
+            if record.person in persons and len(persons) == 2:
+                return _Asked(request, frozenset(persons - {int(record.person)}))
+        return _Asked()
 
     @staticmethod
     def _near(
@@ -233,6 +273,18 @@ class CaseBook:
         return matching[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A merge that sources asked for, and the other person of it."""
+
+    request: MergeRequest | None = None
+    persons: frozenset[int] = frozenset()
+
+    @property
+    def kind(self) -> Kind:
+        return "said to be one person with another" if self.request is not None else ""
+
+
 def _kind(record: PatientRecord, held_by_another: bool) -> Kind:
     if record.in_doubt:
         return "in doubt"
@@ -241,7 +293,9 @@ def _kind(record: PatientRecord, held_by_another: bool) -> Kind:
     return "claims a number held by another" if held_by_another else "claims a number that others claim"
 
 
-def _relation(record: PatientRecord, other: PatientRecord, number_holders: set[int]) -> Relation:
+def _relation(
+    record: PatientRecord, other: PatientRecord, number_holders: set[int], asked: Collection[int]
+) -> Relation:
     if other.key == record.part_of:
         return "the record that it came under"
     if other.part_of is not None and other.part_of in (record.key, record.part_of):
@@ -250,6 +304,8 @@ def _relation(record: PatientRecord, other: PatientRecord, number_holders: set[i
         return "claims the number too" if {*other.national} & {*record.national} else ""
     if other.person == record.person:
         return "is one person with it"
+    if other.person in asked and not other.in_doubt:
+        return "a source says that they are one person"
     if other.person in number_holders and not other.in_doubt:
         return "holds the number"
     return "claims the number too"

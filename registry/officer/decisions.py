@@ -19,9 +19,10 @@ from crosslight.standards import access
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from registry.identity import rows
+from registry.identity import merge_requests, rows
 from registry.identity.cases import Case, Queue, RecordDecision, Verdict, checked_reason
 from registry.identity.model import RecordKey
+from registry.identity.rows import to_micros
 from registry.identity.store import IdentityStore
 from registry.identity.tables import lock_writers
 from registry.index.store import IndexStore
@@ -167,7 +168,7 @@ class IdentityDecisions:
                 )
             if current.merge:
                 todo = "Undo it with `unmerge AUTHORITY|NUMBER`, of the number that was merged away."
-                raise Invalid(f"Decision {current.short} is a merge that a feed sent.", todo=todo)
+                raise Invalid(f"Decision {current.short} is a merge.", todo=todo)
             self._identity.end_decision_tx(tx, current.id, self._clock.now(), who=by.who, why=reason)
             return self._book.decision(tx, current.id)
 
@@ -249,6 +250,12 @@ class IdentityDecisions:
                 todo=f"Say {choices}." if choices else SEE_QUEUE,
             )
         partner = self._partner(tx, case, other) if verdict == "same" else None
+        if case.merge is not None:
+            at = to_micros(self._clock.now())
+            decision_id = merge_requests.decide(
+                tx, self._identity, case.merge, same=verdict == "same", at=at, who=by.who, why=why
+            )
+            return self._book.decision(tx, decision_id)
         decision_id = self._identity.decide_tx(tx, key, partner, self._clock.now(), who=by.who, why=why)
         return self._book.decision(tx, decision_id)
 
@@ -283,7 +290,7 @@ def _again(case: Case, verdict: Verdict) -> RecordDecision | None:
     """The decision in force that this one would repeat or contradict."""
     mine = case.subject.record.key
     for decision in case.decisions:
-        if not decision.in_force or decision.kind == "merge":
+        if not decision.in_force or decision.kind in ("merge", "two"):
             continue
         if decision.kind == "apart" and decision.record == mine:
             return decision

@@ -81,6 +81,7 @@ class Pages:
         self._env = jinja2.Environment(
             loader=jinja2.PackageLoader("registry.portal"),
             autoescape=True,
+            auto_reload=False,  # they are of this release: no look at each file for each row
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -6,8 +6,8 @@ that is made for many is called so.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from pydicom.uid import UID
 
@@ -62,9 +62,11 @@ _BY_MODALITY = {
     "RTRECORD": "RT treatment record",
     "REG": "registration",
 }
+_SECONDARY = SECONDARY_MODALITIES - {"SEG"}
 IMAGE, MULTI_FRAME, OBJECT = "image", "multi-frame image", "object without a picture"
 
 
+@lru_cache(maxsize=1024)
 def kind_of(sop_class_uid: str) -> str:
     """What an object of this SOP class is called.
 
@@ -77,39 +79,43 @@ def kind_of(sop_class_uid: str) -> str:
     return next((word for term, word in _WORDS if term in name), OBJECT)
 
 
-def contents_of(series: SeriesRecord) -> Counter[str]:
+def contents_of(series: SeriesRecord) -> dict[str, int]:
     """How many of what a series holds; by its modality where its SOP classes are not known."""
-    contents: Counter[str] = Counter()
+    contents = dict[str, int]()
+    unknown = series.n_instances
     for uid, n in series.sop_classes:
-        contents[kind_of(uid)] += n
-    unknown = series.n_instances - contents.total()
+        kind = kind_of(uid)
+        contents[kind] = contents.get(kind, 0) + n
+        unknown -= n
     if unknown > 0:
-        secondary = series.modality in SECONDARY_MODALITIES - {"SEG"}
-        contents[_BY_MODALITY.get(series.modality, OBJECT if secondary else IMAGE)] += unknown
+        secondary = series.modality in _SECONDARY
+        kind = _BY_MODALITY.get(series.modality, OBJECT if secondary else IMAGE)
+        contents[kind] = contents.get(kind, 0) + unknown
     return contents
 
 
-def has_pictures(contents: Counter[str]) -> bool:
+def has_pictures(contents: Mapping[str, int]) -> bool:
     """Whether there is something to look at."""
-    return bool(contents[IMAGE] + contents[MULTI_FRAME])
+    return bool(contents.get(IMAGE) or contents.get(MULTI_FRAME))
 
 
-def in_words(contents: Counter[str]) -> str:
+def in_words(contents: Mapping[str, int]) -> str:
     """``40 images and 1 structured report``: pictures first."""
     order = sorted(contents, key=lambda kind: (kind not in (IMAGE, MULTI_FRAME), kind))
     return words.listing([_count(contents[kind], kind) for kind in order if contents[kind]]) or "no images"
 
 
-def nothing_to_show(contents: Counter[str]) -> str:
+def nothing_to_show(contents: Mapping[str, int]) -> str:
     """Why a series without pictures shows none."""
     return f"This series holds {in_words(contents)}: no picture."
 
 
-def total(each: Iterable[Counter[str]]) -> Counter[str]:
+def total(each: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The contents of several series together."""
-    whole: Counter[str] = Counter()
+    whole = dict[str, int]()
     for contents in each:
-        whole += contents
+        for kind, n in contents.items():
+            whole[kind] = whole.get(kind, 0) + n
     return whole
 
 

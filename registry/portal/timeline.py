@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,7 +16,8 @@ from registry.gateway.agreement import agree
 from registry.identity.model import PatientRecord, Person, RecordKey
 from registry.index.model import Holding
 from registry.members.model import Directory
-from registry.portal import series_contents as contents
+from registry.members.standing import foremost
+from registry.portal import series_contents
 from registry.portal import wording as words
 from registry.portal.coverage_wording import Sites
 
@@ -81,19 +82,23 @@ class Banner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A study as one trust holds it; ``lines`` are its series."""
+    """A study as one trust holds it."""
 
     code: str
     trust: str
-    series: int
-    images: int
+    record: StudyRecord
     counts: str  # in words
     pictures: bool  # whether some series has any
     arriving: bool
     road: bool  # whether there is any way to its images
     opens: bool
     opening: str
-    lines: tuple[SeriesLine, ...]
+    first: bool  # whether it may be shown unasked: an outside source's beside a member's may not
+
+    @property
+    def lines(self) -> tuple[SeriesLine, ...]:
+        """Its series."""
+        return tuple(_line(series) for series in self.record.series)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +144,13 @@ class Row:
 
     @property
     def default(self) -> Copy | None:
-        """The copy to show unasked: of those that agree the first that opens. None: it is for the reader."""
+        """The copy to show unasked: of those that agree the first that opens. None: it is for the reader.
+
+        Never an outside source's where a member holds the study.
+        """
         if self.choice:
             return None
-        return min(self.copies, key=lambda c: (not c.road, not c.opens, c.code))
+        return min(self.copies, key=lambda c: (not c.first, not c.road, not c.opens, c.code))
 
     def copy(self, code: str) -> Copy | None:
         """The copy at ``code``, else the default."""
@@ -168,7 +176,12 @@ class Row:
     @property
     def opens(self) -> bool:
         """Whether some holder can be reached now."""
-        return any(c.opens for c in self.copies)
+        return any(c.opens for c in self._asked)
+
+    @property
+    def _asked(self) -> list[Copy]:
+        """The copies that are had from here: an outside source's beside a member's only by choice."""
+        return [copy for copy in self.copies if copy.first or self.apart]
 
     @property
     def opening(self) -> str:
@@ -182,7 +195,7 @@ class Row:
     @property
     def holders(self) -> str:
         """Codes of the holders, for the script that follows their state."""
-        return " ".join(c.code for c in self.copies)
+        return " ".join(c.code for c in self._asked)
 
 
 def banner_of(person: Person, directory: Directory, region: Region, today: date) -> Banner:
@@ -273,10 +286,12 @@ def _fullness(holding: Holding) -> tuple[int, int, int]:
 
 
 def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
-    shown = [h.record for h in holdings if (m := directory.by_id(h.member)) is None or m.shows_images]
+    first = foremost(holdings, lambda h: directory.by_id(h.member))
+    shown = [h.record for h in first if (m := directory.by_id(h.member)) is None or m.shows_images]
     choice = len(shown) > 1 and not agree(shown)
-    best = (min(holdings, key=lambda h: h.member) if choice else max(holdings, key=_fullness)).record
-    copies = [_copy(holding, directory, sites) for holding in holdings]
+    best = (min(first, key=lambda h: h.member) if choice else max(first, key=_fullness)).record
+    copies = [_copy(h, directory, sites, first=any(h is other for other in first)) for h in holdings]
+    shown_copy = next(copy for copy in copies if copy.record is best)
     description = words.plain(best.description) or next(
         (words.plain(c.meaning) for c in best.procedure_codes if c.meaning), ""
     )
@@ -288,7 +303,7 @@ def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Ma
         modalities=best.headline_modalities,
         description=description or "No description",
         body_parts=words.listing([words.body_part(b) for b in best.body_sites]),
-        counts="Copies differ" if choice else _counts(best),
+        counts="Copies differ" if choice else shown_copy.counts,
         copies=tuple(sorted(copies, key=lambda c: c.code)),
         arriving=any(h.record.progress == "arriving" for h in holdings),
         conflict=any(h.conflict for h in holdings),
@@ -298,48 +313,41 @@ def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Ma
     )
 
 
-def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
+def _copy(holding: Holding, directory: Directory, sites: Sites, *, first: bool) -> Copy:
+    record, contents = holding.record, _contents(holding.record)
     member = directory.by_id(holding.member)
     code = member.code if member else holding.publication.source.code
     site = sites.by_code(code)
     return Copy(
         code=code,
         trust=words.plain(member.name if member else holding.publication.source.name) or code,
-        series=holding.record.n_series,
-        images=holding.record.n_instances,
-        counts=_counts(holding.record),
-        pictures=contents.has_pictures(_contents(holding.record)),
-        arriving=holding.record.progress == "arriving",
+        record=record,
+        counts=f"{words.count(record.n_series, 'series', 'series')}, {series_contents.in_words(contents)}",
+        pictures=series_contents.has_pictures(contents),
+        arriving=record.progress == "arriving",
         road=member is None or member.shows_images,
         opens=site.opens if site else False,
         opening=site.opening if site else "Not known whether it opens",
-        lines=_series(holding.record),
+        first=first,
     )
 
 
-def _contents(record: StudyRecord) -> Counter[str]:
+def _contents(record: StudyRecord) -> dict[str, int]:
     """What the whole study holds; where its series are not known, all it has counts as images."""
-    known = contents.total(contents.contents_of(series) for series in record.series)
-    return known + Counter({contents.IMAGE: max(0, record.n_instances - known.total())})
-
-
-def _counts(record: StudyRecord) -> str:
-    return f"{words.count(record.n_series, 'series', 'series')}, {contents.in_words(_contents(record))}"
-
-
-def _series(record: StudyRecord) -> tuple[SeriesLine, ...]:
-    return tuple(_line(s) for s in record.series)
+    known = series_contents.total(series_contents.contents_of(series) for series in record.series)
+    unknown = record.n_instances - sum(known.values())
+    return series_contents.total([known, {series_contents.IMAGE: unknown}]) if unknown > 0 else known
 
 
 def _line(series: SeriesRecord) -> SeriesLine:
-    objects = contents.contents_of(series)
-    pictures = contents.has_pictures(objects)
+    objects = series_contents.contents_of(series)
+    pictures = series_contents.has_pictures(objects)
     return SeriesLine(
         uid=series.series_uid,
         number=words.plain(series.number),
         modality=words.plain(series.modality),
         description=words.plain(series.description) or words.body_part(series.body_site),
-        counts=contents.in_words(objects),
+        counts=series_contents.in_words(objects),
         pictures=pictures,
-        none="" if pictures else contents.nothing_to_show(objects),
+        none="" if pictures else series_contents.nothing_to_show(objects),
     )

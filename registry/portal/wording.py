@@ -45,6 +45,8 @@ _BODY = {
 
 def plain(text: str) -> str:
     """``text`` for one line: control characters to spaces, direction overrides out, outer space trimmed."""
+    if text.isprintable():  # no such character is
+        return text.strip()
     kept = [
         " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if ord(c) not in _DIRECTION
     ]

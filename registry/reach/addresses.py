@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from crosslight.standards.membership import FACE_PATHS
 from crosslight.standards.xds.wire import rad69, retrieve
 from registry.members.model import Member
 
@@ -25,3 +26,13 @@ def address(member: Member, service: Service) -> str:
     if service == "dicomweb":
         return f"{endpoints.systems}/dicomweb" if endpoints.systems else endpoints.dicomweb
     return endpoints.xds_repository if service == "iti43" else endpoints.rad69
+
+
+#: The host of a node that is called through its tunnel and has no address that is believed (RFC 6761 6.4).
+NO_HOST = "node.invalid"
+_FACES: dict[Service, str] = {"dicomweb": "dicomweb", "iti43": "xds_repository", "rad69": "rad69"}
+
+
+def tunnelled(service: Service, *, secured: bool) -> str:
+    """The service's URL at a node that needs no address, as its connections come through its tunnel."""
+    return f"{'https' if secured else 'http'}://{NO_HOST}{FACE_PATHS[_FACES[service]]}"

@@ -29,3 +29,16 @@ class ReachConfig:
         20.0, "Wait for a turn at a member; then the answer is that it is busy.", low=0.1, high=300
     )
     token_ttl_s: int = setting(300, "How long a holder accepts the token of a retrieve.", low=30, high=900)
+    tunnel_window_bytes: int = setting(
+        1 << 20,
+        "Of each connection through a member's tunnel, so much is taken ahead of its reader. At a distance,"
+        " one connection gets at most this in each round trip.",
+        low=1 << 16,
+        high=1 << 24,
+    )
+    tunnel_look_s: float = setting(
+        60.0,
+        "How often it is tried whether a member with a tunnel can be reached at its own address.",
+        low=1,
+        high=86400,
+    )

@@ -8,11 +8,10 @@ of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Protocol
 
-from aiohttp import ClientError, ClientResponse, ClientSession, web
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ConnectionTimeoutError, web
 from yarl import URL
 
 from crosslight.runtime.caller import Caller
@@ -25,19 +24,13 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import MemberUnreachable, Unavailable
 from registry.members.model import Directory, Member
-from registry.reach.addresses import ACTIONS, Service, address
+from registry.reach.addresses import ACTIONS, Service
 from registry.reach.config import ReachConfig
 from registry.reach.lanes import MemberLanes
+from registry.reach.sessions import MemberSessions
+from registry.reach.tunnels import Tracker
 
 log = get_logger("reach")
-
-
-class Tracker(Protocol):
-    """What ends when a member is suspended (``registry.members.connections.LiveConnections``)."""
-
-    def closer(self, member: MemberId, close: Callable[[], None]) -> Callable[[], None]:
-        """Call ``close`` when the member is cut off; returns how to forget it."""
-        ...
 
 
 class Reach:
@@ -59,7 +52,7 @@ class Reach:
         self,
         directory: Directory,
         signer: TokenSigner,
-        sessions: Callable[[Member], ClientSession],
+        sessions: MemberSessions,
         config: ReachConfig,
         ids: Ids,
         live: Tracker | None = None,
@@ -85,7 +78,7 @@ class Reach:
 
     def offers(self, member: Member, service: Service) -> bool:
         """Whether an address of ``service`` is known."""
-        return bool(address(member, service))
+        return bool(self._sessions.address(member, service))
 
     def opens(self, member: Member) -> bool:
         """Whether images may be opened there now."""
@@ -158,16 +151,14 @@ class Reach:
             MemberUnreachable: no connection, or no status line in time; nothing of it has been passed on.
                 Nothing else is caught: what fails later is a cut stream.
         """
-        root = address(member, "dicomweb")
+        root = self._sessions.address(member, "dicomweb")
         if not root or not self.reachable(member):
             raise self.unreachable([member])
         sent = {"Accept-Encoding": "identity", **(headers or {}), **_credentials(token, correlation)}
         url = URL(f"{root}/{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
             async with asyncio.timeout(self._config.answer_timeout_s):
-                response = await self._sessions(member).request(
-                    method, url, headers=sent, allow_redirects=False, read_bufsize=self._config.buffer_bytes
-                )
+                response = await self._request(member, method, url, sent)
         except (ClientError, ConnectionError, TimeoutError, OSError) as error:
             log.warning("member does not answer", member=member.code, error=type(error).__name__)
             raise self.unreachable([member]) from error
@@ -175,6 +166,24 @@ class Reach:
             yield response
         finally:
             response.close() if not response.content.at_eof() else response.release()
+
+    async def _request(
+        self, member: Member, method: str, url: URL, headers: dict[str, str]
+    ) -> ClientResponse:
+        """By the other road where this one gives no connection: nothing was sent by it."""
+        for again in (True, False):
+            try:
+                return await self._sessions(member).request(
+                    method,
+                    url,
+                    headers=headers,
+                    allow_redirects=False,
+                    read_bufsize=self._config.buffer_bytes,
+                )
+            except (ClientConnectorError, ConnectionTimeoutError):
+                if not again or not self._sessions.other_road(member):
+                    raise
+        raise AssertionError("unreachable")
 
     def stream(
         self, member: Member, service: Service, body: bytes, token: str, *, correlation: str
@@ -185,7 +194,7 @@ class Reach:
             Unavailable: no address is known. What :meth:`SoapClient.stream` raises.
         """
         return self._soap(member).stream(
-            _known(member, service),
+            self._known(member, service),
             ACTIONS[service],
             body,
             headers=_credentials(token, correlation),
@@ -209,7 +218,7 @@ class Reach:
             Unavailable: no address is known. What :meth:`SoapClient.call` raises.
         """
         return await self._soap(member).call(
-            _known(member, service),
+            self._known(member, service),
             ACTIONS[service],
             body,
             mtom=True,
@@ -220,6 +229,12 @@ class Reach:
 
     def _soap(self, member: Member) -> SoapClient:
         return SoapClient(self._sessions(member), self._ids, self._workers)
+
+    def _known(self, member: Member, service: Service) -> str:
+        url = self._sessions.address(member, service)
+        if not url:
+            raise Unavailable("The member has no address for this transaction.", where=member.code)
+        return url
 
     @contextmanager
     def running(self, request: web.Request, members: Iterable[MemberId]) -> Iterator[None]:
@@ -244,10 +259,3 @@ def _credentials(token: str, correlation: str) -> dict[str, str]:
     """Headers of a call; ``token`` is '' for a foreign source, which knows none."""
     bearer = {"Authorization": f"Bearer {token}"} if token else {}
     return {**bearer, CORRELATION_HEADER: correlation}
-
-
-def _known(member: Member, service: Service) -> str:
-    url = address(member, service)
-    if not url:
-        raise Unavailable("The member has no address for this transaction.", where=member.code)
-    return url

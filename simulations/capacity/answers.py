@@ -37,6 +37,36 @@ class HourAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberNeed:
+    """What one member must have by the end of one year.
+
+    Args:
+        year: From now, from 1.
+        cores: Its node's, so that they work less than half of the busiest hour.
+        database_gb: Its node's own database, gigabytes, without the images.
+        images_tb: Images made since the beginning, terabytes: where the node keeps them and no PACS does.
+        line_mbit_s: What its line should carry, so that images take no more than half of it.
+    """
+
+    year: int
+    cores: int
+    database_gb: float
+    images_tb: float
+    line_mbit_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HospitalAnswer:
+    """How one place of a member fares in the last year: its own line comes before the member's."""
+
+    member: str
+    name: str
+    exams_per_year: float
+    find: Latency
+    first_image: Latency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberAnswer:
     """What one member needs, and how it fares in the last year.
 
@@ -46,10 +76,9 @@ class MemberAnswer:
         ways: Independent ways to the registry (edge connectivity).
         line_mbit_s: What the narrowest line on its way carries.
         line_busy: Part of it that its images take in the busiest hour of the last year.
-        line_wanted_mbit_s: What it should carry then, to be busy for no more than half.
+        cut: The fewest lines whose loss cuts it off.
         find: Its searches. first_image: Its first pictures.
-        archive_tb_per_year: Images that it makes in the first year, terabytes.
-        index_gb_per_year: Its node's own database in the first year, gigabytes.
+        needs: What it must have, year by year.
         backfill_hours: To publish the studies that are there before; 0 where there are none.
     """
 
@@ -59,11 +88,10 @@ class MemberAnswer:
     ways: int
     line_mbit_s: float
     line_busy: float
-    line_wanted_mbit_s: float
+    cut: tuple[str, ...]
     find: Latency
     first_image: Latency
-    archive_tb_per_year: float
-    index_gb_per_year: float
+    needs: tuple[MemberNeed, ...]
     backfill_hours: float
 
 
@@ -76,14 +104,24 @@ class YearPurchase:
         studies: In the index.
         processes: Registry processes, so that each works less than 60 % of the busiest hour.
         cores: For them and the database, so that they work less than half of the busiest hour.
-        disk_gb: Index with its growth by updates, write-ahead log and audit, gigabytes.
+        index_gb: Index with its growth by updates, gigabytes. audit_gb: Audit since the beginning.
+        log_gb: Write-ahead log.
+        line_mbit_s: What its line should carry, so that images that pass take no more than half of it.
     """
 
     year: int
     studies: float
     processes: int
     cores: int
-    disk_gb: float
+    index_gb: float
+    audit_gb: float
+    log_gb: float
+    line_mbit_s: float
+
+    @property
+    def disk_gb(self) -> float:
+        """All of it."""
+        return self.index_gb + self.audit_gb + self.log_gb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +155,14 @@ class MoveAnswer:
     Args:
         member: Code. studies: How many. hours: How long its node takes.
         busy: Part of the registry's time that it takes meanwhile.
+        find: Searches of the region in the busiest hour meanwhile.
     """
 
     member: str
     studies: float
     hours: float
     busy: float
+    find: Latency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,5 +177,7 @@ class Answer:
     purchases: tuple[YearPurchase, ...]
     outages: tuple[OutageAnswer, ...]
     moves: tuple[MoveAnswer, ...]
+    hospitals: tuple[HospitalAnswer, ...]
     backfill_hours: float  # of the whole region; 0 where nothing is migrated
     backfill_bound: str  # what bounds it, in words
+    backfill_find: Latency | None  # searches in the busiest hour meanwhile; None where nothing is migrated

@@ -1,158 +1,123 @@
 """The forecast beside a region that runs: the same questions at the same rate, predicted and measured.
 
-First each question is asked quietly, one at a time: that is its service time there. Then a Poisson stream
-asks at parts of what one process bears; what people would have waited stands beside what the queue predicts.
+Each question is asked apart (that is what it takes when nobody else asks), by several clients without a pause
+(the times between two answers are what one takes of what all share, pauses for the disk included), and by
+Poisson streams at parts of the most. All in turn and several times over, since a machine is not the same from
+minute to minute; what was measured is the median of the rounds. What people would have waited then stands
+beside what the queue of the forecast says from the first two alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import aiohttp
 import numpy as np
 
-from crosslight.runtime.tls import client_context
-from crosslight.standards.problem import Unavailable
-from simulations.capacity.queues import WorkTime, arrivals, waits
+from simulations.capacity.compared import Compared
+from simulations.capacity.queues import Seconds, arrivals, waits
+from simulations.capacity.running import Asker, RunningRegion, ask_at, between_answers
 
-QUIET: Final = 60  # questions, one after the other
-ASKED: Final = 400  # questions of one stream
-LOADS: Final = (0.3, 0.6)  # of what one process bears
-_TIMEOUT_S: Final = 60.0  # of one question, before the comparison gives up
-
-
-#: Asks a question by a running number; how long it took, seconds.
-Asker = Callable[[int], Awaitable[float]]
+CLIENTS = 8
+APART = 0.05  # of the most: that nobody waits for another
+PLAYED = 20_000
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One question at one load; all in seconds."""
-
-    question: str
-    load: float
-    rate: float  # asked each second
-    measured_p50_s: float
-    measured_p95_s: float
-    predicted_p50_s: float
-    predicted_p95_s: float
-
-    @property
-    def error(self) -> float:
-        """Of the 95th percentile: predicted over measured, less one."""
-        return self.predicted_p95_s / self.measured_p95_s - 1
-
-
-class RunningRegion:
-    """What a region that runs is asked, by the file that ``crosslight demo --json`` writes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is asked of each question.
 
     Args:
-        endpoints: The file's content.
-        session: To ask with.
+        rounds: Times over. apart: Questions apart in each. full: Questions without a pause.
+        asked: Questions of each stream. loads: Of the streams, as parts of the most.
     """
 
-    def __init__(self, endpoints: dict[str, Any], session: aiohttp.ClientSession) -> None:
-        self._session = session
-        registry = endpoints["registry"]
-        seen = [
-            patient for patient in endpoints["patients"] if not patient["disputed"] and patient["studies"]
-        ]
-        numbers = [
-            (p["identifiers"][0]["system"], p["identifiers"][0]["value"]) for p in seen if p["identifiers"]
-        ]
-        self._finds = [
-            (f"{registry['fhir']}/ImagingStudy", {"patient.identifier": f"{system}|{value}"})
-            for system, value in numbers
-        ]
-        self._opens: list[tuple[str, dict[str, str]]] = [
-            (f"{registry['dicomweb']}/studies/{study['study_uid']}/metadata", {})
-            for patient in seen
-            for study in patient["studies"]
-        ]
-
-    def questions(self) -> dict[str, Asker]:
-        """Each by its name, as a function of a running number."""
-        return {"list": self._asker(self._finds), "opening": self._asker(self._opens)}
-
-    def _asker(self, places: Sequence[tuple[str, dict[str, str]]]) -> Asker:
-        async def ask(number: int) -> float:
-            url, query = places[number % len(places)]
-            begin = time.perf_counter()
-            async with self._session.get(url, params=query) as answer:
-                await answer.read()
-                if answer.status != 200:
-                    raise Unavailable(f"The region answered {answer.status}.", where=url)
-            return time.perf_counter() - begin
-
-        return ask
+    rounds: int = 6
+    apart: int = 25
+    full: int = 160
+    asked: int = 150
+    loads: tuple[float, ...] = (0.2, 0.4, 0.6)
 
 
-@asynccontextmanager
-async def running(endpoints: dict[str, Any]) -> AsyncIterator[RunningRegion]:
-    """A region that runs, with the credentials that its file names."""
-    token = endpoints["tokens"].get("clinician")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    tls: ssl.SSLContext | bool = True
-    if endpoints["tls"].get("ca"):
-        tls = client_context(ca=Path(endpoints["tls"]["ca"]))
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(ssl=tls, limit=0)
-    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
-        yield RunningRegion(endpoints, session)
+@dataclass(slots=True)
+class Taken:
+    """What one question took, seconds, round by round."""
+
+    apart: list[Seconds] = field(default_factory=list)
+    between: list[Seconds] = field(default_factory=list)  # two answers, when asked without a pause
+    streams: dict[float, list[Seconds]] = field(default_factory=dict)  # by the load
 
 
-async def compare(region: RunningRegion, seed: int, say: Callable[[str], None]) -> list[Compared]:
+async def compare(
+    region: RunningRegion, seed: int, say: Say, effort: Effort | None = None
+) -> tuple[Compared, ...]:
     """Ask, and predict.
 
     Raises:
         Unavailable: if the region does not answer as it should.
     """
-    compared = []
-    try:
-        for name, ask in region.questions().items():
-            say(f"{name}: quiet")
-            await ask(0)  # connections and caches are those of a region that runs
-            quiet = np.array([await ask(number) for number in range(QUIET)])
-            service = WorkTime(float(quiet.mean()), float(quiet.std() / quiet.mean()))
-            for load in LOADS:
-                say(f"{name}: at {load:.0%} of what one process bears")
-                compared.append(await _at(name, ask, service, load, seed))
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unavailable("The region does not answer.", why=type(error).__name__) from None
-    return compared
+    effort = effort or Effort()
+    random, rows = np.random.default_rng(seed), list[Compared]()
+    for name, ask in (await region.questions()).items():
+        taken = await _measured(name, ask, effort, random, say)
+        rows += [beside(name, load, taken, random) for load in effort.loads]
+    return tuple(rows)
 
 
-async def _at(name: str, ask: Asker, service: WorkTime, load: float, seed: int) -> Compared:
-    random = np.random.default_rng(seed)
-    rate = load / service.mean_s
-    at = arrivals(random, rate, ASKED)
-    begin = time.perf_counter()
+async def _measured(name: str, ask: Asker, effort: Effort, random: np.random.Generator, say: Say) -> Taken:
+    await between_answers(ask, effort.full, CLIENTS)  # connections and caches are those of a region that runs
+    taken = Taken()
+    for number in range(effort.rounds):
+        say(f"{name}: round {number + 1} of {effort.rounds}")
+        taken.between.append(await between_answers(ask, effort.full, CLIENTS))
+        most = 1 / float(taken.between[-1].mean())
+        taken.apart.append(await ask_at(ask, arrivals(random, APART * most, effort.apart)))
+        for load in effort.loads:
+            answered = await ask_at(ask, arrivals(random, load * most, effort.asked))
+            taken.streams.setdefault(load, []).append(answered)
+    return taken
 
-    async def one(number: int) -> float:
-        await asyncio.sleep(max(0.0, at[number] - (time.perf_counter() - begin)))
-        return await ask(number)
 
-    taken = np.array(await asyncio.gather(*(one(number) for number in range(ASKED))))
-    work = service.draw(random, ASKED * 50)
-    played = waits(arrivals(random, rate, ASKED * 50), work, 1) + work
+def _of_rounds(rounds: Sequence[Seconds]) -> tuple[float, float]:
+    """Half and 95 of 100, each the median of the rounds."""
+    half, most = np.median([np.quantile(one, (0.5, 0.95)) for one in rounds], axis=0)
+    return float(half), float(most)
+
+
+def beside(name: str, load: float, taken: Taken, random: np.random.Generator) -> Compared:
+    """One load and its forecast: each round's stream stands beside what that round's own calibration says.
+
+    Args:
+        name: Of the question. load: Part of the most. taken: What it took.
+        random: For what is drawn.
+    """
+    apart, rates = np.concatenate(taken.apart), [load / float(each.mean()) for each in taken.between]
+    predicted = []
+    for rate, between in zip(rates, taken.between, strict=True):
+        work, alone = random.choice(between, PLAYED), random.choice(apart, PLAYED)
+        predicted.append(waits(arrivals(random, rate, PLAYED), work, 1) + alone)
+    measured_p50, measured_p95 = _of_rounds(taken.streams[load])
+    predicted_p50, predicted_p95 = _of_rounds(predicted)
     return Compared(
-        name,
-        load,
-        rate,
-        *(float(np.quantile(taken, part)) for part in (0.5, 0.95)),
-        *(float(np.quantile(played, part)) for part in (0.5, 0.95)),
+        question=name,
+        load=load,
+        rate=float(np.median(rates)),
+        measured_p50_s=measured_p50,
+        measured_p95_s=measured_p95,
+        predicted_p50_s=predicted_p50,
+        predicted_p95_s=predicted_p95,
     )
 
 
-def errors(compared: Sequence[Compared]) -> dict[str, float]:
-    """As kept beside the service times: by question and load."""
-    return {
-        f"{comparison.question} at {comparison.load:.0%} load": comparison.error for comparison in compared
+def in_words(row: Compared) -> str:
+    """One line of it."""
+    parts: Mapping[str, tuple[float, float, float]] = {
+        "half": (row.measured_p50_s, row.predicted_p50_s, row.p50_error),
+        "95 of 100": (row.measured_p95_s, row.predicted_p95_s, row.p95_error),
     }
+    said = "; ".join(
+        f"{name} within {1000 * measured:.0f} ms, forecast {1000 * predicted:.0f} ms ({100 * error:+.0f} %)"
+        for name, (measured, predicted, error) in parts.items()
+    )
+    return f"{row.question} at {row.load:.0%} load, {row.rate:.1f} a second: {said}"

@@ -114,6 +114,10 @@ class Demand:
         made = sum(member.exams_per_year for member in self._topology.members)
         return float(self._growth * made)
 
+    def exams_of(self, member: MemberPlan) -> float:
+        """Of one member in the year."""
+        return float(self._growth * member.exams_per_year)
+
     def of_region(self, day: str, hour: int) -> Rates:
         """What comes to the registry in this hour, neighbours included."""
         exams = self.exams_per_year * part_of_week(day, hour) / (WEEKS_OF_A_YEAR * 3600)

@@ -1,8 +1,8 @@
 """The forecast: from a region's description to how long people wait and what must be bought.
 
-A busy hour is played, not averaged: arrivals of a Poisson stream meet the registry's processes, first come
-first served, and what is sent waits for its share of each line. What the registry does beside (publications)
-takes its part of the same processes.
+A busy hour is played, not averaged: arrivals of a Poisson stream wait, first come first served, for what all
+share of the registry's processes, and then take what a search takes alone; what is sent waits for its share
+of each line. What the registry does beside (publications) takes its part of the same processes.
 """
 
 from __future__ import annotations
@@ -11,25 +11,37 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simulations.capacity.answers import Answer, HourAnswer, Latency, MemberAnswer
-from simulations.capacity.demand import Demand, Rates, busiest_hour, mean_images, mean_study_mb
+from simulations.capacity.answers import (
+    Answer,
+    HospitalAnswer,
+    HourAnswer,
+    Latency,
+    MemberAnswer,
+    MemberNeed,
+)
+from simulations.capacity.demand import Demand, Rates, busiest_hour, mean_study_mb
 from simulations.capacity.network import REGISTRY, RegionNetwork, Road
 from simulations.capacity.outages import moves_of, outages_of
 from simulations.capacity.purchase import (
-    NODE_IMAGE_BYTES,
     REVISIONS,
     backfill,
+    backfill_per_s,
     member_backfill_hours,
+    member_needs,
     purchases,
 )
 from simulations.capacity.queues import Seconds, WorkTime, arrivals, loss_bound_bits_per_s, waits
 from simulations.capacity.service_times import ServiceTimes
 from simulations.capacity.what_if import WhatIf
-from simulations.topology import MemberPlan, Topology
+from simulations.topology import HospitalPlan, LinkPlan, MemberPlan, Topology
 
 #: Searches played for each answer; their 95th percentile stands within about 2 % then.
 PLAYED = 20_000
+_MOST_PLAYED = 100_000  # with what comes beside them
+#: Studies in one message of a node that has many to publish (`publish.batch`).
+PUBLISHED_AT_ONCE = 100
 #: A list of twenty studies as sent, and a picture as it is shown (JPEG), megabytes.
 LIST_MB = 0.07
 PICTURE_MB = 0.15
@@ -53,6 +65,7 @@ def answer(
     """
     if what_if is not None:
         topology = what_if.applied(topology)
+    times = times.on(topology.registry.core_speed)
     network = RegionNetwork(topology)
     day, hour = busiest_hour()
     played = [
@@ -60,17 +73,27 @@ def answer(
         for year in range(years + 1)
     ]
     hours, bound = backfill(topology, times)
+
+    def beside(publications_per_s: float) -> Latency:
+        rates = Demand(topology).of_region(day, hour)
+        return Play(topology, network, times, rates, seed, publications_per_s).answered(0).find
+
     return Answer(
         region=topology.name,
         years=years,
         seed=seed,
         hours=tuple(play.answered(year) for year, play in enumerate(played)),
-        members=tuple(_member(member, topology, network, played[-1]) for member in topology.members),
+        members=tuple(
+            _member(member, network, played[-1], member_needs(member, topology, times, years), topology)
+            for member in topology.members
+        ),
         purchases=purchases(topology, times, years),
         outages=outages_of(topology, network, times, what_if),
-        moves=moves_of(topology, times, what_if),
+        moves=moves_of(topology, times, what_if, beside),
+        hospitals=tuple(_hospital(place, topology, played[-1]) for place in topology.hospitals),
         backfill_hours=hours,
         backfill_bound=bound,
+        backfill_find=beside(backfill_per_s(topology, times)) if topology.migrations else None,
     )
 
 
@@ -87,6 +110,28 @@ class _Line:
         return inf if per_s <= 0 else megabytes * 8e6 / per_s
 
 
+def _waited(
+    random: np.random.Generator, rates: Rates, more_per_s: float, times: ServiceTimes, processes: int
+) -> Seconds:
+    """How long searches wait for the processes, beside publications; a beginning publishes in batches."""
+    streams = (
+        (rates.finds, WorkTime(times.find_s, times.variation)),
+        (rates.opens, WorkTime(times.relay_s, times.variation)),
+        (rates.exams * REVISIONS, WorkTime(1 / times.publish_per_s, 1.0)),
+        (more_per_s / PUBLISHED_AT_ONCE, WorkTime(PUBLISHED_AT_ONCE / times.publish_per_s, 0.0)),
+    )
+    lasts_s = min(PLAYED / rates.finds, _MOST_PLAYED / sum(rate for rate, _ in streams))
+    at, work, asked = list[Seconds](), list[Seconds](), list[NDArray[np.bool_]]()
+    for number, (rate, takes) in enumerate(streams):
+        count = int(rate * lasts_s) if number else max(1, int(rate * lasts_s))
+        at.append(arrivals(random, rate, count) if count else np.zeros(0))
+        work.append(takes.draw(random, count))
+        asked.append(np.full(count, number == 0))
+    order = np.argsort(np.concatenate(at), kind="stable")
+    waited = waits(np.concatenate(at)[order], np.concatenate(work)[order], processes)
+    return random.choice(waited[np.concatenate(asked)[order]], PLAYED)
+
+
 class Play:
     """One busy hour, played once.
 
@@ -94,26 +139,31 @@ class Play:
         topology: The region. network: Its lines. times: Measured work.
         rates: What comes each second.
         seed: Of what is drawn.
+        more_per_s: Studies published each second beside those that are made.
     """
 
     def __init__(
-        self, topology: Topology, network: RegionNetwork, times: ServiceTimes, rates: Rates, seed: int
+        self,
+        topology: Topology,
+        network: RegionNetwork,
+        times: ServiceTimes,
+        rates: Rates,
+        seed: int,
+        more_per_s: float = 0.0,
     ) -> None:
         self._topology, self._network, self._times, self.rates = topology, network, times, rates
         random = np.random.default_rng(seed)
-        processes = topology.registry.processes
-        find = WorkTime(times.find_s, times.variation)
-        beside = rates.exams * REVISIONS / times.publish_per_s  # part of one process that publications take
-        self.busy = (rates.finds * times.find_s + beside) / processes
-        # What publications take of a process is gone for searches: they are served that much slower.
-        slowed = WorkTime(find.mean_s / max(1e-9, 1 - beside / processes), find.variation)
+        published = rates.exams * REVISIONS + more_per_s
+        asked = rates.finds * times.find_s + rates.opens * times.relay_s
+        self.busy = (asked + published / times.publish_per_s) / topology.registry.processes
+        alone = WorkTime(times.find_alone_s, times.find_alone_variation).draw(random, PLAYED)
         if self.busy >= _FULL:
-            self.served: Seconds = np.full(PLAYED, inf)
+            self.waited: Seconds = np.full(PLAYED, inf)
         elif rates.finds <= 0:
-            self.served = find.draw(random, PLAYED)
+            self.waited = np.zeros(PLAYED)
         else:
-            work = slowed.draw(random, PLAYED)
-            self.served = waits(arrivals(random, rates.finds, PLAYED), work, processes) + work
+            self.waited = _waited(random, rates, more_per_s, times, topology.registry.processes)
+        self.served = self.waited + alone
         self._pictures = WorkTime(times.picture_s, 1.0).draw(random, PLAYED)
         self._random = random
         self._exams = {member.code: member.exams_per_year for member in topology.members}
@@ -163,11 +213,11 @@ class Play:
         weights = np.array([self._exams[other] or 1 for other in others], float)
         holders = self._random.choice(len(others), PLAYED, p=weights / weights.sum())
         far = [self.line(other) for other in others]
-        # the registry asks the holder, which answers; the registry's own work on it is a search's
+        # the registry asks the holder, which answers
         there = np.array([2 * line.road.rtt_s + line.seconds(PICTURE_MB) for line in far])[holders]
         here = own.road.rtt_s + own.seconds(PICTURE_MB)
-        waited: Seconds = self.served + there + here + self._times.first_byte_s + self._pictures
-        return waited
+        holder: Seconds = there + self._times.first_byte_s + self._pictures
+        return self.waited + self._times.relay_s + holder + here
 
 
 def _latency(of_members: list[Seconds], parts: list[float]) -> Latency:
@@ -185,20 +235,43 @@ def _latency(of_members: list[Seconds], parts: list[float]) -> Latency:
     return Latency(p50_s=float(at[0]), p95_s=float(at[1]))
 
 
-def _member(member: MemberPlan, topology: Topology, network: RegionNetwork, play: Play) -> MemberAnswer:
+def _member(
+    member: MemberPlan,
+    network: RegionNetwork,
+    play: Play,
+    needs: tuple[MemberNeed, ...],
+    topology: Topology,
+) -> MemberAnswer:
     road = network.road(member.code, REGISTRY)
-    exams = member.exams_per_year
+    cut, ways = network.min_cut(member.code)
     return MemberAnswer(
         code=member.code,
         name=member.name,
         road_rtt_s=road.rtt_s,
-        ways=network.min_cut(member.code)[1],
+        ways=ways,
+        cut=cut,
         line_mbit_s=road.narrowest.mbit_s,
         line_busy=play.line_busy(member.code),
-        line_wanted_mbit_s=2 * play.line_bits_per_s(member.code) / 1e6,
         find=_latency([play.find_s(member.code)], [1.0]),
         first_image=_latency([play.first_image_s(member.code)], [1.0]),
-        archive_tb_per_year=exams * mean_study_mb() / 1e6,
-        index_gb_per_year=exams * mean_images() * NODE_IMAGE_BYTES / 1e9,
+        needs=needs,
         backfill_hours=member_backfill_hours(member.code, topology),
+    )
+
+
+def _hospital(place: HospitalPlan, topology: Topology, play: Play) -> HospitalAnswer:
+    """A member's answers with the hospital's own line before them."""
+    member = next(member for member in topology.members if member.code == place.member)
+    line = _Line(
+        Road((LinkPlan(a=place.name, b=place.member, mbit_s=place.mbit_s, rtt_ms=place.rtt_ms),)),
+        place.mbit_s * 1e6,
+    )
+    find = play.find_s(place.member) + line.road.rtt_s + line.seconds(LIST_MB)
+    first = play.first_image_s(place.member) + line.road.rtt_s + line.seconds(PICTURE_MB)
+    return HospitalAnswer(
+        member=place.member,
+        name=place.name,
+        exams_per_year=member.exams_per_year * place.share,
+        find=_latency([find], [1.0]),
+        first_image=_latency([first], [1.0]),
     )

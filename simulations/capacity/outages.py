@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from simulations.capacity.answers import MoveAnswer, OutageAnswer
+from simulations.capacity.answers import Latency, MoveAnswer, OutageAnswer
 from simulations.capacity.demand import HOURS, Demand
 from simulations.capacity.network import RegionNetwork
 from simulations.capacity.purchase import REVISIONS
@@ -83,8 +84,13 @@ def _failing_hours(link: LinkPlan) -> float:
     return link.failures_per_year * link.repair_hours
 
 
-def moves_of(topology: Topology, times: ServiceTimes, what_if: WhatIf | None) -> tuple[MoveAnswer, ...]:
-    """Of each member that is asked about."""
+def moves_of(
+    topology: Topology,
+    times: ServiceTimes,
+    what_if: WhatIf | None,
+    beside: Callable[[float], Latency],
+) -> tuple[MoveAnswer, ...]:
+    """Of each member that is asked about; ``beside`` is how searches fare beside so many publications."""
     exams = {member.code: member.exams_per_year for member in topology.members}
     moves = []
     for move in what_if.moves if what_if is not None else ():
@@ -96,6 +102,7 @@ def moves_of(topology: Topology, times: ServiceTimes, what_if: WhatIf | None) ->
                 studies=studies,
                 hours=studies / per_s / _HOUR_S,
                 busy=per_s / times.publish_per_s / topology.registry.processes,
+                find=beside(per_s),
             )
         )
     return tuple(moves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -25,6 +26,7 @@ TAIL = 60  # lines of a trace that are printed
 def play_seed(seed: int) -> RunOutcome:
     """One seed, in a process of its own."""
     setup_logging(level="critical")
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of lives that ended in a crash
     return play(seed, plan(seed))
 
 
@@ -95,6 +97,7 @@ def _tell(outcome: RunOutcome) -> None:
     """The shortest plan that fails alike, and the end of its trace."""
     console = make_markup_console()
     setup_logging(level="critical")
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     kind = outcome.broken.split(" ", 2)[:2]
     acts = shrink(plan(outcome.seed), lambda acts: play(outcome.seed, acts).broken.split(" ", 2)[:2] == kind)
     last = play(outcome.seed, acts)

@@ -23,15 +23,16 @@ class Machine:
     Args:
         dice: Of torn writes.
         died: Called at the moment of a crash.
+        met: Told which fault has met something.
 
     Attributes:
         steps_left: Statements and durable file operations until it crashes; None: it does not by itself.
         full: No space is left on its disk.
     """
 
-    def __init__(self, dice: random.Random, died: Callable[[], None]) -> None:
+    def __init__(self, dice: random.Random, died: Callable[[], None], met: Callable[[str], None]) -> None:
         self.dice = dice
-        self._died = died
+        self._died, self._met = died, met
         self.alive = True
         self.full = False
         self.steps_left: int | None = None
@@ -47,6 +48,7 @@ class Machine:
         if self.alive and self.steps_left is not None:
             self.steps_left -= 1
             if self.steps_left <= 0:
+                self._met("crash")
                 self.crash()
         if not self.alive:
             raise StorageError("The machine is gone.")
@@ -64,12 +66,23 @@ class Machine:
         """A file gets a name: until it is synced, a crash leaves a part of its bytes under it."""
         self._named[path] = inode
 
+    def begun(self, inode: int) -> None:
+        """A new file: its inode may be one that another had, and nothing of it is on the disk."""
+        self._synced.discard(inode)
+
     def synced(self, inode: int) -> None:
         """The bytes of a file are on the disk."""
         self._synced.add(inode)
 
+    def refuses(self) -> bool:
+        """Whether there is no space."""
+        if self.full:
+            self._met("full")
+        return self.full
+
     def _tear(self, path: Path, inode: int) -> None:
         if path.exists() and path.stat().st_ino == inode:
+            self._met("torn")
             os.truncate(path, self.dice.randrange(path.stat().st_size + 1))
 
 
@@ -89,7 +102,7 @@ class CrashingSqlite(InlineSqlite):
             def execute(self, sql: str, *params: Any) -> sqlite3.Cursor:
                 if not machine.alive and sql != "ROLLBACK":
                     raise sqlite3.OperationalError("the machine is gone")
-                if sql == "COMMIT" and machine.full and self.total_changes > self.committed:
+                if sql == "COMMIT" and self.total_changes > self.committed and machine.refuses():
                     raise sqlite3.OperationalError("database or disk is full")
                 if not sql.startswith(("PRAGMA", "ROLLBACK", "COMMIT")):
                     machine.step()
@@ -130,8 +143,13 @@ class CrashingFiles(QuickFiles):
 
     def _write(self) -> None:
         self._machine.step()
-        if self._machine.full:
+        if self._machine.refuses():
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    def create(self, path: Path) -> BinaryIO:
+        handle = super().create(path)
+        self._machine.begun(os.fstat(handle.fileno()).st_ino)
+        return handle
 
     def sync(self, handle: BinaryIO) -> None:
         self._write()

@@ -15,6 +15,8 @@ ROOT = "1.2.826.0.1.3680043.10.778"
 #: Valid test numbers; nobody has them.
 NUMBERS = ("9990000018", "9990000026", "9990000034", "9990000042")
 SIDE = 4
+#: Their local numbers are the same, and stand for another person at each.
+HOSPITALS = ("RTK", "RA2", "RYR")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,7 +58,8 @@ class Image:
         ds.StudyInstanceUID, ds.SeriesInstanceUID = self.study_uid, f"{self.study_uid}.1"
         ds.InstanceNumber, ds.Modality, ds.StudyDescription = self.number, "CT", "CT <head> & neck"
         ds.PatientName, ds.PatientSex = f"Person^{chr(65 + self.person)}", "F"
-        ds.PatientID, ds.PatientBirthDate = f"{code}-{self.person}", f"197{self.person}0101"
+        local = (self.person + HOSPITALS.index(code)) % len(NUMBERS)
+        ds.PatientID, ds.PatientBirthDate = f"MRN-{local}", f"197{self.person}0101"
         ds.StudyDate, ds.StudyTime = "20260102", "101112"
         ds.AccessionNumber = f"A{self.study}"
         ds.OtherPatientIDsSequence = [number]

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from crosslight.runtime.seams import Seams
 from simulations.faults.machine import CrashingDatabases, CrashingFiles, Machine
 from simulations.virtual.network import Network
+from simulations.virtual.region import REGISTRY
 from simulations.virtual.seams import VirtualClock, virtual_seams
 
 _STOPPING_S = 120.0
@@ -49,9 +50,10 @@ class Mortal(Generic[A]):
         self.name, self._network, self._seed, self._make = name, network, seed, make
         self.lives = 0
         self.crashes = 0
+        self.refusals = 0  # of a disk that was full
         self.skew = timedelta()
         self.up = False
-        self.machine = Machine(random.Random(), self._died)
+        self.machine = Machine(random.Random(), self._died, self._met)
 
     @property
     def clock(self) -> VirtualClock:
@@ -63,7 +65,7 @@ class Mortal(Generic[A]):
         while not self.up:
             self.lives += 1
             seed = f"{self._seed} {self.name} {self.lives}"
-            self.machine = Machine(random.Random(f"{seed} torn"), self._died)
+            self.machine = Machine(random.Random(f"{seed} torn"), self._died, self._met)
             self.app = self._make(self._seams())
             try:
                 await self.app.start()
@@ -83,6 +85,11 @@ class Mortal(Generic[A]):
         databases = CrashingDatabases(self.name, network.trace, machine)
         return replace(seams, files=CrashingFiles(machine), databases=databases)
 
+    def _met(self, kind: str) -> None:
+        self.refusals += kind == "full"
+        of = " registry" if kind in ("crash", "full") and self.name == REGISTRY else ""
+        self._network.trace.happened[kind + of] += 1
+
     def _died(self) -> None:
         self.crashes += 1
         self._network.trace.note(self.name, "crashes")
@@ -95,12 +102,10 @@ class Mortal(Generic[A]):
             async with asyncio.timeout(_STOPPING_S):
                 await self.app.stop()
 
-    async def crash_and_start(self, after_s: float) -> None:
-        """Crash now, and begin again later."""
+    async def crash(self) -> None:
+        """Crash now."""
         self.machine.crash()
         await self.bury()
-        await asyncio.sleep(after_s)
-        await self.start()
 
     async def stop(self) -> None:
         """End in good order."""

@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import LAZY_S, SqliteDb
 from crosslight.runtime.db.seam import NEAR_STEPS, Db, EmbeddedDb, T, Tx
-from crosslight.runtime.db.sqlite import _SqliteTx, _Write
+from crosslight.runtime.db.sqlite import _Write
+from crosslight.runtime.db.sqlite_tx import SqliteTx
 from crosslight.standards.problem import ConfigError, StorageError
 from simulations.virtual.trace import Trace
 
@@ -25,6 +26,9 @@ class InlineSqlite(SqliteDb):
         self._who = who
         self._trace = trace
         self._closed = False
+        self._near_writer = None
+        self._waiting: list[_Write] = []  # lazy ones; a crash forgets them
+        self._timer: asyncio.TimerHandle | None = None
         self._writer, self._reader = self._connection(), self._connection()
 
     def _connection(self) -> sqlite3.Connection:
@@ -43,8 +47,24 @@ class InlineSqlite(SqliteDb):
             raise StorageError("The database is closed.")
         self._trace.note(self._who, f"write {name}")
         job = _Write(name, fn, lazy)
-        self._commit(self._writer, _SqliteTx(self._writer), [job])
+        self._waiting.append(job)
+        if not lazy:
+            self._write_all()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LAZY_S, self._write_all)
         return job.future
+
+    def _write_all(self) -> None:
+        """One commit of all that waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        jobs, self._waiting = self._waiting, []
+        if jobs and not self._closed:
+            self._commit(self._writer, SqliteTx(self._writer), jobs)
+
+    def submit_near(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self.submit_write(name, fn)
 
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -54,9 +74,13 @@ class InlineSqlite(SqliteDb):
             future.set_exception(error)
         return future
 
+    def read_here(self, fn: Callable[[Tx], T]) -> T:
+        return self._read(fn)
+
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         await asyncio.sleep(0)  # as where a thread answers, others go on before the answer is here
-        return self.submit_write(name, fn, lazy=lazy).result()
+        future = self.submit_write(name, fn, lazy=lazy)
+        return await asyncio.wrap_future(future) if lazy else future.result()
 
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         await asyncio.sleep(0)
@@ -74,6 +98,7 @@ class InlineSqlite(SqliteDb):
 
     async def close(self) -> None:
         if not self._closed:
+            self._write_all()
             self._closed = True
             self._reader.close()
             self._writer.close()

@@ -82,7 +82,7 @@ class _Call:
 
     async def _open(self) -> _Frames:
         try:
-            frames = await self._channel.connect()
+            frames = await self._channel.connect(self._method)
             await frames.send(b"h", json.dumps([self._method, self._metadata]).encode())
         except OSError as error:
             raise self._end(grpc.StatusCode.UNAVAILABLE, f"failed to connect: {error}") from None
@@ -163,12 +163,13 @@ class MemoryChannel:
         self._host, self._port = host, int(port)
         self.calls: list[_Call] = []
 
-    async def connect(self) -> _Frames:
+    async def connect(self, method: str) -> _Frames:
         """A connection for one call."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await self._network.connect(lambda: protocol, self._who, self._host, self._port)
+        transport.about = method
         return _Frames(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     def unary_unary(
@@ -337,19 +338,20 @@ class MemoryMemberServer:
     async def _answer(self, handler: Any, frames: _Frames, context: _Context) -> None:
         incoming: asyncio.Queue[Any] = asyncio.Queue()
         work = asyncio.create_task(self._run(handler, _messages(incoming), context))
+        reading: asyncio.Future[tuple[bytes, bytes]] | None = None
         try:
             while True:
                 reading = asyncio.ensure_future(frames.next())
                 await asyncio.wait([work, reading], return_when=asyncio.FIRST_COMPLETED)
                 if work.done():
-                    reading.cancel()
-                    await asyncio.gather(reading, return_exceptions=True)
                     return
                 kind, data = reading.result()
                 incoming.put_nowait(handler.request_deserializer(data) if kind == b"m" else None)
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            ending: list[asyncio.Future[Any]] = [work] if reading is None else [work, reading]
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _run(self, handler: Any, requests: AsyncIterator[Any], context: _Context) -> None:
         try:
@@ -382,7 +384,7 @@ class MemoryLink:
     def __init__(self, network: Network, who: str) -> None:
         self._network, self._who = network, who
 
-    async def prove(self, address: str, credentials: Any, expect: Any, timeout_s: float) -> bytes:
+    async def prove(self, address: str, credentials: Any, *asked: Any) -> bytes:
         """Everybody is who they are on virtual lines."""
         return b""
 

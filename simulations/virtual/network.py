@@ -17,6 +17,8 @@ from simulations.virtual.trace import Trace
 HIGH_WATER = 64 << 10
 HOST = "127.0.0.1"
 FIRST_PORT = 40_000
+PUBLICATION = "/Publish"
+ANSWERED_S = 1.0  # until whoever got a late message learns that its sender has gone
 
 
 @dataclass(slots=True)
@@ -27,10 +29,14 @@ class Line:
         cut: Whether nothing passes and nobody can connect.
         bytes_left: So many bytes more pass, in either direction together, before it is cut; None: any number.
         slow_s: How much longer than on other lines bytes are on their way.
+        lose_answer: The next answer to a publication is lost with its connection; what it answers was done.
+        late_s: So late the next publication arrives, when whoever sent it has long lost the connection.
     """
 
     cut: bool = False
     slow_s: float = 0.0
+    lose_answer: bool = False
+    late_s: float = 0.0
     bytes_left: int | None = None
     open: list[MemoryTransport] = field(default_factory=list)
 
@@ -42,6 +48,7 @@ class MemoryTransport(asyncio.Transport):
         super().__init__({"peername": name, "sockname": name})
         self._network, self.line, self._protocol = network, line, protocol
         self.name = f"{name[0]}:{name[1]}"
+        self.about = ""  # of a call: its method
         self.peer: MemoryTransport
         self._waiting: deque[bytes] = deque()  # sent by us, not yet with the peer
         self._size = 0
@@ -111,8 +118,10 @@ class MemoryTransport(asyncio.Transport):
     def _deliver(self) -> None:
         self._delivering = None
         line, peer = self.line, self.peer
-        if self._lost or (peer._reading_paused and not peer._lost):
+        if self._lost or (peer._reading_paused and not peer._lost) or self._astray():
             return
+        if line.slow_s:
+            self._network.trace.happened["slow"] += 1
         while self._waiting and not peer._reading_paused and not peer._lost:
             data = self._waiting.popleft()
             self._size -= len(data)
@@ -130,6 +139,32 @@ class MemoryTransport(asyncio.Transport):
             self._protocol.resume_writing()
         if not self._waiting and not self._lost:
             self._end()
+
+    def _astray(self) -> bool:
+        """A publication's answer is lost, or the publication itself comes late and after others."""
+        line = self.line
+        if line.lose_answer and self.peer.about.endswith(PUBLICATION) and self._waiting:
+            line.lose_answer = False
+            self._network.trace.fault("lose", self.name)
+        elif line.late_s and self.about.endswith(PUBLICATION) and self._waiting:
+            data, late_s, line.late_s = b"".join(self._waiting), line.late_s, 0.0
+            self._network.trace.note(self.name, f"late by {late_s:g} s")
+            self._network.loop.call_later(late_s, self.peer.late, data)
+            self.lose(ConnectionResetError(104, "connection reset"))
+            return True
+        else:
+            return False
+        for end in (self, self.peer):
+            end.lose(ConnectionResetError(104, "connection reset"))
+        return True
+
+    def late(self, data: bytes) -> None:
+        """What was sent long ago arrives, and nobody waits for its answer."""
+        if not self._lost:
+            self._network.trace.fault("late", self.name)
+            self._network.trace.arrived(self.name, data)
+            self._protocol.data_received(data)
+            self._network.loop.call_later(ANSWERED_S, self.lose_by_eof)
 
     def _end(self) -> None:
         if self._closing:
@@ -278,6 +313,7 @@ class Network:
         """All its connections are gone, and none is made until it is mended."""
         line.cut, line.bytes_left = True, None
         self.trace.note("network", f"cut with {len(line.open) // 2} connections")
+        self.trace.happened["cut"] += bool(line.open)
         for end in list(line.open):
             end.lose(ConnectionResetError(104, "connection reset"))
 

@@ -26,6 +26,9 @@ from simulations.virtual.seams import virtual_seams
 
 ROOT = "1.2.826.0.1.3680043.10.777"
 REGISTRY, CLIENT = "registry", "client"
+#: How long a directory holds, and how long after its end it is believed: short, so that runs see both ends;
+#: longer than clocks are off.
+DIRECTORY_S, GRACE_S = 1080.0, 36.0
 
 
 @dataclass
@@ -55,11 +58,13 @@ class VirtualRegion:
         return orjson.loads((await self.get(path, **how))[1])
 
 
-async def until(condition: Callable[[], Awaitable[object]], within_s: float = 600.0) -> None:
-    """Let time pass until ``condition`` holds."""
+async def until(
+    condition: Callable[[], Awaitable[object]], within_s: float = 600.0, *, every_s: float = 0.05
+) -> None:
+    """Let time pass until ``condition`` holds, asked ``every_s``."""
     async with asyncio.timeout(within_s):
         while not await condition():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(every_s)
 
 
 def network_here() -> Network:
@@ -126,7 +131,7 @@ def registry_values(network: Network) -> dict[str, Any]:
             "systems_port": network.new_port(),
             "open": True,
         },
-        "members": {"root_oid": f"{ROOT}.3"},
+        "members": {"root_oid": f"{ROOT}.3", "directory_hours": DIRECTORY_S / 3600},
     }
 
 
@@ -142,4 +147,6 @@ def node_values(network: Network) -> dict[str, Any]:
         },
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0},
+        # a tunnel's connections are sockets of the machine
+        "region": {"directory_grace_hours": GRACE_S / 3600, "reach": "direct"},
     }

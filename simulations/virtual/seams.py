@@ -115,6 +115,9 @@ class MemoryHttp:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
         limit: int = 64,
+        own_machine: bool = True,
+        dial: Any = None,
+        proxy: str = "",
     ) -> ClientSession:
         """A session; what is asked of others is in the trace."""
         timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)

@@ -17,6 +17,7 @@ from whole_region import FILES, HOST, IDS
 
 from crosslight.client.doctor import Finding
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit.months import FIRST, make_months, month_number
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db.postgres import PostgresDb
 from registry.__main__ import main
@@ -116,15 +117,22 @@ async def test_the_service_adds_and_reads_and_can_do_nothing_else(two: Roles) ->
     shown = await two.does("audit", "--csv")
     assert ",invite,permit," in shown.output
     assert "operate" in shown.output, "who gave the rights is audited"
-    for table, column in (("audit_entry", "at"), ("audit_patient", "value"), ("audit_expiry", "at")):
+    month = f"audit_act_{SystemClock().now():%Y_%m}"
+    for table, column in (
+        ("audit_act", "at"), ("audit_outcome", "at"), ("audit_patient_act", "act"), ("audit_said", "who"),
+        ("audit_whom", "patients"), ("audit_patient_whom", "patient"),
+        (month, "at"), ("audit_act_older", "at"),
+        ("audit_study", "uid"), ("audit_authority", "authority"), ("audit_secret", "secret"),
+        ("audit_entry", "at"), ("audit_patient", "value"), ("audit_expiry", "at"),
+    ):  # fmt: skip
         for statement in (
-            f"UPDATE {table} SET {column} = ''",
+            f"UPDATE {table} SET {column} = NULL",
             f"DELETE FROM {table}",
             f"TRUNCATE {table}",
             f"DROP TABLE {table}",
             f"ALTER TABLE {table} DISABLE TRIGGER ALL",
             f"ALTER TABLE {table} OWNER TO {SERVICE}",
-            f"DROP TRIGGER {table}_kept ON {table}",
+            f"ALTER TABLE {table} ADD COLUMN more int",
             f"CREATE RULE hidden AS ON INSERT TO {table} DO INSTEAD NOTHING",
         ):
             assert two.refused(SERVICE, statement) == "InsufficientPrivilege", statement
@@ -137,17 +145,58 @@ async def test_the_service_adds_and_reads_and_can_do_nothing_else(two: Roles) ->
         "DROP SCHEMA public CASCADE",
         f"SET ROLE {OWNER}",
         "SET session_replication_role = replica",
+        f"ALTER TABLE audit_act DETACH PARTITION {month}",
+        "SELECT setval('audit_act_seq', 1)",
     ):
         assert two.refused(SERVICE, statement) == "InsufficientPrivilege", statement
     with psycopg.connect(two.url(SERVICE, AUDIT), autocommit=True) as connection:
-        connection.execute(f"GRANT DELETE ON audit_entry TO {SERVICE}")  # a warning, and nothing granted
-    assert two.refused(SERVICE, "DELETE FROM audit_entry") == "InsufficientPrivilege"
+        connection.execute(f"GRANT DELETE ON audit_act TO {SERVICE}")  # a warning, and nothing granted
+    assert two.refused(SERVICE, "DELETE FROM audit_act") == "InsufficientPrivilege"
     assert (await found(two)).result == "ok"
     assert (await found(two, OWNER)).result == "warn"
-    assert two.refused(OWNER, "TRUNCATE audit_entry") == "RaiseException", (
-        "the owner's mistakes are refused too"
-    )
-    assert two.refused(OWNER, "DELETE FROM audit_entry") == "RaiseException"
+    for statement in (
+        "TRUNCATE audit_act",
+        f"TRUNCATE {month}",
+        "DELETE FROM audit_act",
+        f"DELETE FROM {month}",
+    ):
+        assert two.refused(OWNER, statement) == "RaiseException", "the owner's mistakes are refused too"
+
+
+async def test_the_service_has_the_next_months_made_and_reads_them(two: Roles) -> None:
+    assert (await two.does("migrate")).exit_code == 0
+    months = "SELECT relid::regclass::text FROM pg_partition_tree('audit_act') WHERE level = 1 ORDER BY 1"
+    owner, service = (PostgresDb(two.url(role, AUDIT), connections=1) for role in (OWNER, SERVICE))
+    try:
+        made = await service.read("months", lambda tx: tx.rows(months))
+        coming = made[-3][0]
+        assert [row[0] for row in made[-2:]] == ["audit_act_older", "audit_act_rest"]
+        for part in (coming, coming.replace("act", "outcome")):
+            await owner.write("gone", lambda tx, part=part: tx.execute(f"DROP TABLE {part}"))  # type: ignore[misc]  # bound
+        await make_months(service)
+        assert await service.read("months", lambda tx: tx.rows(months)) == made
+        assert await service.read("readable", lambda tx: tx.rows(f"SELECT * FROM {coming}")) == []
+    finally:
+        await owner.close()
+        await service.close()
+
+
+async def test_a_temporary_table_of_the_service_is_not_taken_for_the_audit(two: Roles) -> None:
+    """What makes months does it as the owner: names are the owner's."""
+    assert (await two.does("migrate")).exit_code == 0
+    with psycopg.connect(two.url(OWNER, AUDIT), autocommit=True) as connection:
+        (coming,) = connection.execute(
+            "SELECT max(relid::regclass::text) FROM pg_partition_tree('audit_act')"
+            " WHERE relid::regclass::text ~ '[0-9]$'"
+        ).fetchone() or ("",)
+        connection.execute(f"DROP TABLE {coming}")
+    with psycopg.connect(two.url(SERVICE, AUDIT), autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE audit_act (seq bigint) PARTITION BY RANGE (seq)")
+        assert connection.execute("SELECT audit_make_months()").fetchone() == (1,)
+        parent = (
+            f"SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = 'public.{coming}'::regclass"
+        )
+        assert connection.execute(parent).fetchone() == ("public.audit_act",)
 
 
 async def test_a_registry_serves_and_is_backed_up_and_restored_with_two_roles(
@@ -171,30 +220,41 @@ async def test_a_registry_serves_and_is_backed_up_and_restored_with_two_roles(
     restored = await back.does("restore", str(tmp_path / "copy"))
     assert restored.exit_code == 0, restored.output
     assert ",restore,permit," in (await back.does("audit", "--csv")).output
-    assert back.refused(SERVICE, "DELETE FROM audit_entry") == "InsufficientPrivilege"
+    assert back.refused(SERVICE, "DELETE FROM audit_act") == "InsufficientPrivilege"
 
 
 async def test_the_owner_removes_what_is_over_and_that_is_audited(two: Roles) -> None:
     assert (await two.does("migrate")).exit_code == 0
     assert (await two.does("invite", "RTK")).exit_code == 0
     owner = PostgresDb(two.url(OWNER, AUDIT), connections=1)
-    columns = (
-        "correlation, face, action, subject, organisation, purpose, who, decision, rule, peer, query, outcome"
-    )
-    copied = f"SELECT 'act', '2001-01-01T00:00:00.000Z', {columns} FROM audit_entry LIMIT 1"
-    old = f"INSERT INTO audit_entry (kind, at, {columns}) {copied}"
-    await owner.write("old", lambda tx: tx.execute(old))
-    await owner.close()
+    columns, at = "correlation, said, body, studies", 978307200000  # 2001-01-01
+    number = month_number(at) + 1
+    part = "CREATE TABLE audit_act_2001_01 PARTITION OF audit_act FOR VALUES FROM ({}) TO ({})"
+    await owner.write("part", lambda tx: tx.execute(part.format(number - 1, month_number(at) + FIRST)))
+    for when, seq in (
+        (at, number),
+        (at - 1, month_number(at - 1) + 2),
+    ):  # the second is of a month without a part
+        copied = f"SELECT {seq}, {when}, {columns} FROM audit_act LIMIT 1"
+        old = f"INSERT INTO audit_act (seq, at, {columns}) {copied}"
+        await owner.write("old", lambda tx, old=old: tx.execute(old))  # type: ignore[misc]  # bound
     assert (
-        "1 act would be removed"
+        "2 acts would be removed"
         in (await two.does("audit", "expire", "--before", "2010-01-01", "--dry-run")).output
     )
     done = await two.does("--as", "Jo", "audit", "expire", "--before", "2010-01-01")
-    assert "1 act removed, from 2001-01-01" in done.output
+    assert "2 acts removed, from 2000-12-31" in done.output
+    assert await owner.read("gone", lambda tx: tx.rows("SELECT to_regclass('audit_act_2001_01')")) == [
+        (None,)
+    ]
+    await owner.close()
+    early = await two.does("audit", "expire", "--before", f"{SystemClock().now().year - 1}-01-01")
+    assert early.exit_code == 1
+    assert "audit.keep_years" in early.output
     db = PostgresDb(two.url(SERVICE, AUDIT), connections=1)
     (act,) = [act for act in await AuditLog(db, SystemClock()).search() if act.action == "expire"]
     await db.close()
-    assert (act.who.name, act.text) == ("command line: Jo", "ok 1 acts, 1 rows")
+    assert (act.who.name, act.text) == ("command line: Jo", "ok 2 acts, 2 rows")
 
 
 async def test_one_role_still_starts_and_is_said_to_be_unprotected(roles: Roles) -> None:
@@ -232,7 +292,7 @@ async def test_a_registry_of_one_role_is_given_an_owner_as_the_guide_says(roles:
     assert (await roles.does("invite", "RXC")).exit_code == 0
     shown = (await roles.does("audit", "--csv")).output
     assert shown.count(",invite,permit,") == 2
-    for statement in ("DELETE FROM audit_entry", "DROP TABLE audit_entry", "TRUNCATE audit_expiry"):
+    for statement in ("DELETE FROM audit_act", "DROP TABLE audit_act", "TRUNCATE audit_expiry"):
         assert roles.refused(SERVICE, statement, INDEX) == "InsufficientPrivilege", statement
     db = PostgresDb(roles.url(SERVICE, INDEX), connections=1)
     try:

@@ -30,6 +30,7 @@ from crosslight.runtime.log import get_logger, setup_logging
 from crosslight.runtime.terminal import PlainConsole
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient
 from node.__main__ import main as node_main
 from registry.__main__ import main as registry_main
@@ -94,6 +95,8 @@ def test_every_command_of_a_node(tmp_path: Path) -> None:
         "import": [["--dry-run", str(pile)], [str(pile)], [str(pile / HOSTILE)]],
         "status": [[]],
         "notes": [[]],
+        "reject": [[HOSTILE, "--reason", "quality"], [STUDY, "--series", HOSTILE, "--reason", "safety"]],
+        "firewall": [[]],
         "delete": [[STUDY, "--reason", HOSTILE], [HOSTILE, "--reason", "x"]],
         "undelete": [[HOSTILE], [STUDY]],
         "withdraw": [[STUDY, "--reason", HOSTILE], [HOSTILE, "--reason", "x"]],
@@ -101,6 +104,18 @@ def test_every_command_of_a_node(tmp_path: Path) -> None:
         "retry": [[HOSTILE], []],
         "reread": [[HOSTILE], ["--all"]],
         "verify": [[]],
+        "hold add": [
+            ["--study", STUDY, "--reason", HOSTILE],
+            ["--study", HOSTILE, "--reason", "x"],
+            ["--patient", f"L{HOSTILE}", "--reason", HOSTILE],
+            ["--reason", "x"],
+        ],
+        "hold list": [[], ["--lifted"]],
+        "hold remove": [["1", "--reason", HOSTILE], [HOSTILE, "--reason", "x"], ["2", "--reason", "x"]],
+        "retention": [[], ["--list"], ["--apply"]],
+        "commitment ask": [[STUDY, "--to", HOSTILE], [HOSTILE, "--to", "CT1"]],
+        "commitment show": [[STUDY], [HOSTILE]],
+        "archive move": [["--to", str(pile)], ["--to", str(tmp_path / HOSTILE.replace("/", ""))]],
         "backup": [[str(tmp_path / "copy")], [str(tmp_path / HOSTILE)]],
         "restore": [[str(tmp_path / "copy")]],
         "doctor": [[]],
@@ -142,7 +157,7 @@ async def _fill(folder: Path) -> None:
 
         async def publish(who: Patient, n: int) -> None:
             who = replace(who, local=Identifier(who.local.value, member.authority))
-            record = replace(study(who, n), description=HOSTILE)
+            record = changed(study(who, n), description=HOSTILE)
             publication = published(member, record, n, epoch=member.epoch)
             act = Publish(publication=publication, digest=record.digest(), patient=record.patient)
             submission = Submission(
@@ -184,6 +199,7 @@ def test_every_command_of_a_registry(tmp_path: Path) -> None:
         "identity history": [[handle], [HOSTILE]],
         "identity end": [[HOSTILE, "--reason", HOSTILE]],
         "identity unmerge": [[HOSTILE, "--reason", HOSTILE], [f"1.2|{HOSTILE}", "--reason", HOSTILE]],
+        "backup-key": [[str(tmp_path / "pair.key")]],
         "backup": [[str(copy)], [str(tmp_path / HOSTILE)]],
         "restore": [[str(copy)]],
         "doctor": [[]],

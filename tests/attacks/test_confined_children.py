@@ -22,6 +22,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.pixels.frames import FrameLayout
 from crosslight.standards.dicom.pixels.render import RenderOptions
 from crosslight.standards.problem import CrosslightError, Malformed, NotAcceptable, StorageError, TooLarge
+from crosslight.standards.records import made
 from node.holdings import Local
 from node.serve.bounded_child import (
     decode_object,
@@ -144,6 +145,7 @@ ANSWERS = {
     "a built-in": (eval, ("1",)),
     "a function of the standards'": (render_object.__globals__["render_frame"], (1,)),
     "a class from elsewhere": (Path, ("/",)),
+    "a record that is none": (made, (FrameLayout, {})),
     "a class that the standards import": (io.BytesIO, (b"",)),
 }
 

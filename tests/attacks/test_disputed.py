@@ -26,6 +26,7 @@ async def at(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked
         for code, study, born in (("RTK", f"{THEIRS}.1", "19700101"), ("RXC", THEIRS, "19501231")):
             image = ct(study, f"{study}.1", f"{study}.1.1", PatientID=f"{code}-9", PatientBirthDate=born)
             await one.region.homes[code].add([with_number(image, NUMBER)])
+            await one.region.homes[code].settled()  # whose record comes first holds the number
         for home in one.region.homes.values():
             await home.settled()
         yield one

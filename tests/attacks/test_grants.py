@@ -209,3 +209,19 @@ async def test_a_token_does_what_was_granted_and_nothing_else(
         act.who.subject for act in acts if act.who.roles == {"integrator"} and act.who.evidence == "bearer"
     }
     assert not who - {"token:person:dr"}, "an app is never taken for a person"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_refused_submission_leaves_no_source(attacked: Attacked) -> None:
+    """What was never accepted has no source: a row, a code, a place among those of its system."""
+    repository, members = "1.2.826.0.1.3680043.10.9999.88", attacked.region.registry.members
+    await attacked.system("first-sight", asked_grants(publishes=(repository,)))
+    stranger = Identifier("9999999468", NHS_NUMBER_OID).cx()
+    before = await attacked.everything(), members.everyone()
+    for cx, registered in ((stranger, False), (CX, True)):
+        one = manifest("at first sight", study_uid=f"{ROOT}.6", repository=repository, cx=cx)
+        done, text = await attacked.soap("first-sight", iti42.ACTION_REQUEST, documents(one))
+        assert done is registered, text
+        if not registered:
+            assert (await attacked.everything(), members.everyone()) == before
+    assert members.by_repository(repository) is not None

@@ -53,7 +53,7 @@ async def test_one_dicom_caller_leaves_others_their_associations(tmp_path: Path)
             assert await asyncio.to_thread(noise, stack) == [True, True, True, True, False]
             assert await asyncio.to_thread(quiet) == 0x0000
             assert made.service.associations["busy"] == 1
-        await until(lambda: made.service._arrivals.connected == 0)
+        await until(lambda: made.service.connected == 0)
 
 
 def exporter(name: str) -> Principal:

@@ -166,7 +166,7 @@ async def test_every_listener_of_a_node_tells_of_refused_credentials(tmp_path: P
 def _dicom(app: NodeApp) -> None:
     ae = AE("NOBODY")
     ae.add_requested_context(Verification)
-    assert ae.associate(HOST, app.config.dimse.port, ae_title="RTK").is_rejected
+    assert not ae.associate(HOST, app.config.dimse.port, ae_title="RTK").is_established
 
 
 async def test_strangers_fill_neither_audit_nor_log_and_raise_an_alarm(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -90,20 +91,46 @@ async def test_what_was_withdrawn_opens_nothing_at_a_member(at: AttackedRegion) 
     state.directory = before
 
 
-async def test_another_writing_of_a_signature_is_the_same_token(at: AttackedRegion) -> None:
-    """(r, s) and (r, n - s) are both good ECDSA signatures: a token is ended by its id, not by its text."""
-    given, home = await at.exchanged(at.issue()), at.region.homes["RTK"]
-    head, body, signature = given.split(".")
+def _other_writing(token: str) -> str:
+    """The same token with (r, n - s) for (r, s)."""
+    head, body, signature = token.split(".")
     raw = urlsafe_b64decode(signature + "==")
     s = (P256_ORDER - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
     other = f"{head}.{body}.{urlsafe_b64encode(raw[:32] + s).decode().rstrip('=')}"
-    assert other != given
-    assert await at.opens(other, "RTK") == 200, "else there is nothing to get round"
+    assert other != token
+    return other
+
+
+async def test_another_writing_of_a_signature_is_the_same_token(at: AttackedRegion) -> None:
+    """(r, s) and (r, n - s) are both good ECDSA signatures: a token is ended by its id, not by its text."""
+    given, released, home = await at.exchanged(at.issue()), at.release(STUDY), at.region.homes["RTK"]
     state = home.app.membership.state  # type: ignore[attr-defined]  # of a joined member
     before = state.directory
-    state.directory = replace(before, withdrawn_tokens=frozenset({str(at.claims(given)["jti"])}))
-    assert (await at.opens(given, "RTK"), await at.opens(other, "RTK")) == (401, 401)
-    state.directory = before
+    for token, by in ((given, ""), (released, "gateway")):
+        both = (token, _other_writing(token))
+        assert [await at.opens(one, "RTK", by=by) for one in both] == [200, 200], "else nothing to get round"
+        jti = str(at.claims(token)["jti"])
+        state.directory = replace(before, withdrawn_tokens=frozenset({jti}))
+        assert [await at.opens(one, "RTK", by=by) for one in both] == [401, 401]
+        state.directory = before
+
+
+async def test_another_writing_of_an_access_token_is_ended_with_it_at_the_registry(
+    at: AttackedRegion,
+) -> None:
+    """The one that was never shown before the withdrawal too: no memory of checked texts lets it in."""
+    registry, shown, unshown = at.region.registry, at.issue(), at.issue()
+    url = f"{registry.people_url}/dicomweb/studies?StudyInstanceUID={STUDY}"
+    for token in (shown, _other_writing(shown), _other_writing(unshown)):
+        assert (await at.ask("GET", url, token))[0] == 200
+    for token in (shown, unshown):
+        claims = at.claims(token)
+        ends = datetime.fromtimestamp(claims["exp"], UTC)
+        await registry.members.store.credentials.withdraw("token", str(claims["jti"]), ends)
+    await registry.members.refresh()
+    for token in (shown, _other_writing(shown), unshown, _other_writing(unshown)):
+        assert (await at.ask("GET", url, token))[0] == 401
+        assert (await at.exchange(_other_writing(token)))[0] == 400
 
 
 # --- access tokens: M1 --------------------------------------------------------------------------------------

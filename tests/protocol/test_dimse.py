@@ -22,10 +22,25 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
+from crosslight.standards.dicom.upper_layer.associate import AssociateRequest, ProposedContext
+from crosslight.standards.dicom.upper_layer.pdata import command_pdus, fragments_of
+from crosslight.standards.dicom.upper_layer.pdu import (
+    ASSOCIATE_AC,
+    P_DATA_TF,
+    RELEASE_REQUEST,
+    RELEASE_RP,
+    length_of,
+)
 from crosslight.standards.problem import ConfigError
-from node.dimse.command import Command, response
-from node.dimse.listener import DimseListener
-from node.dimse.pdata import fragments_of
+from node.dimse.command import (
+    AFFECTED_CLASS,
+    C_ECHO_RQ,
+    FIELD,
+    MESSAGE_ID,
+    Command,
+    command_set,
+    response,
+)
 
 
 @pytest.fixture
@@ -48,13 +63,8 @@ async def test_dcmtk_echo(ct: Node) -> None:
     assert await run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
 
 
-async def test_an_association_for_each_object_waits_for_no_timer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to
-    do" is seen.
-    """
-    monkeypatch.setattr("node.dimse.sockets.IDLE_S", 3600.0)
+async def test_an_association_for_each_object_waits_for_no_timer(tmp_path: Path) -> None:
+    """With the node's patience beyond the caller's own, whatever stands in for "nothing to do" is seen."""
 
     def caller(port: int) -> list[tuple[bytes, bytes]]:
         ends = []
@@ -71,7 +81,7 @@ async def test_an_association_for_each_object_waits_for_no_timer(
             assoc.abort()
         return ends
 
-    async with node(tmp_path) as made:
+    async with node(tmp_path, acse_timeout_s=3600.0, network_timeout_s=3600.0) as made:
         ends = await asyncio.to_thread(caller, made.service.port)
         assert ends == [(bytes.fromhex("06000000000400000000"), b"")] * 5
         assert len(await made.held.archive.objects(make.STUDY)) == 5
@@ -223,23 +233,25 @@ async def test_four_senders_at_once(ct: Node) -> None:
     assert (record.n_series, record.n_instances) == (4, 100)
 
 
-async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(
-    ct: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The caller may send as soon as it has the acceptance; the association's own thread may still be at
-    it."""
-    accepted = DimseListener._accepted
+async def test_what_is_sent_with_the_request_already_is_answered(ct: Node) -> None:
+    """A caller that knows us need not wait for the acceptance: its PDUs come with the request."""
+    echo = command_set({FIELD: C_ECHO_RQ, MESSAGE_ID: 7, AFFECTED_CLASS: str(Verification)}, data_set=False)
+    asked = AssociateRequest(
+        called="RTK",
+        calling="CT1",
+        contexts=(ProposedContext(1, str(Verification), (ImplicitVRLittleEndian,)),),
+    )
 
-    def slowly(service: DimseListener, event: Any) -> None:
-        threading.Event().wait(0.5)
-        accepted(service, event)
+    def send() -> list[int]:
+        with socket.create_connection(("127.0.0.1", ct.service.port), timeout=10) as line:
+            line.sendall(asked.pdu() + b"".join(command_pdus(1, echo, 0)) * 2 + RELEASE_REQUEST)
+            kinds = []
+            while head := line.recv(6, socket.MSG_WAITALL):
+                line.recv(length_of(head), socket.MSG_WAITALL)
+                kinds.append(head[0])
+            return kinds
 
-    monkeypatch.setattr(DimseListener, "_accepted", slowly)
-    ct.service._server.own_handlers = [  # type: ignore[union-attr]
-        (event, ct.service._accepted if bound.__name__ == "_accepted" else bound)
-        for event, bound in ct.service._server.own_handlers  # type: ignore[union-attr]
-    ]
-    assert await asyncio.to_thread(store, ct.service.port, make.image(1), make.image(2)) == [0, 0]
+    assert await asyncio.to_thread(send) == [ASSOCIATE_AC, P_DATA_TF, P_DATA_TF, RELEASE_RP]
 
 
 def test_command_sets_both_ways() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from dimse_calls import pdv
-from dimse_node import ECHO, associate, node
+from dimse_node import ECHO, associate, certified, node
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
@@ -36,7 +36,6 @@ from node.dimse.command import (
 )
 from node.dimse.exchange import Exchange, Gathered, SupportedClass
 from node.dimse.services.echo import Echo
-from node.dimse.upper import UpperLayer
 
 N_GET_RQ = 0x0110
 STUDY_ROOT_FIND = str(StudyRootQueryRetrieveInformationModelFind)
@@ -60,14 +59,12 @@ class Greeting:
         self.beside = beside
         self._go = go
         self.threads: set[str] = set()
-        self.idle: list[tuple[bool, bool]] = []
 
     def begin(self, request: Request) -> Exchange:
         return Gathered(lambda _: self._answer(request), 0)
 
     def _answer(self, request: Request) -> None:
-        thread = threading.current_thread()
-        self.threads.add(type(thread).__name__)
+        self.threads.add(threading.current_thread().name)
         if self._go is not None:
             self._go.wait(10)
         request.answer(SUCCESS, data=(b for b in [_identifier(PatientID="hello")]))
@@ -110,7 +107,7 @@ async def test_a_service_of_another_command_field_is_answered(tmp_path: Path) ->
             return int(status.Status), str(found.PatientID)
 
         assert await asyncio.to_thread(ask) == (0, "hello")
-        assert greeting.threads == {"NodeDul"}, "at once, in the upper layer's thread"
+        assert greeting.threads == {"dimse@127.0.0.1"}, "at once, in the thread that reads"
 
 
 async def test_a_request_that_no_service_answers_gets_a_status_and_the_association_lives(
@@ -129,13 +126,18 @@ async def test_a_request_that_no_service_answers_gets_a_status_and_the_associati
         assert await asyncio.to_thread(ask) == [0x0211, 0]
 
 
-async def test_answers_end_when_the_caller_cancels(tmp_path: Path) -> None:
-    endless = Endless()
-    async with node(tmp_path, more=[endless]) as made:
+@pytest.mark.parametrize("tls", [False, True])
+async def test_answers_end_when_the_caller_cancels(tmp_path: Path, tls: bool) -> None:
+    """One thread reads while another writes, by TLS too."""
+    endless, calling, files = Endless(), dict[str, Any](), dict[str, str]()
+    if tls:
+        calling["tls_args"] = (await certified(tmp_path), "127.0.0.1")
+        files = {"tls_certificate": "dimse.crt", "tls_key": "dimse.key"}
+    async with node(tmp_path, more=[endless], **files) as made:
 
         def ask() -> tuple[list[str], int]:
             contexts = [(STUDY_ROOT_FIND, [str(ImplicitVRLittleEndian)]), *ECHO]
-            assoc = associate(made.service.port, contexts)
+            assoc = associate(made.service.port, contexts, **calling)
             wanted = Dataset()
             wanted.QueryRetrieveLevel, wanted.PatientID = "PATIENT", "*"
             first, last = [], -1
@@ -227,7 +229,7 @@ async def test_what_comes_while_a_request_is_answered_waits_for_its_turn(tmp_pat
             -1,
             2,
         ], "the first one's command and data set, then the second one"
-        assert slow.threads == {"UpperLayer"}, "in the association's own thread"
+        assert slow.threads == {"dimse beside@127.0.0.1"}, "in the association's second thread"
 
 
 def _bare(context: int, field: int, class_element: int, sop_class: str, message_id: int) -> bytes:
@@ -280,17 +282,16 @@ async def test_a_response_that_nobody_waits_for_ends_the_association(tmp_path: P
         assert await asyncio.to_thread(ask)
 
 
-async def test_an_association_is_not_idle_while_the_node_is_at_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+async def test_an_association_is_not_idle_while_the_node_is_at_work(tmp_path: Path, beside: bool) -> None:
     class Slow(Greeting):
         def _answer(self, request: Request) -> None:
-            upper: UpperLayer = request.association._line  # type: ignore[assignment]
-            pause = threading.Event()
-            while not upper.dul._idle_timer.expired:
-                pause.wait(0.01)
-            self.idle.append((upper.dul._idle_timer.expired, upper.dul.idle_timer_expired()))
+            assert not self.over.wait(1.0), "three times as long as a caller may be silent"
             super()._answer(request)
 
-    slow = Slow()
+        over = threading.Event()
+
+    slow = Slow(beside=beside)
     async with node(tmp_path, more=[slow], network_timeout_s=0.3) as made:
 
         def ask() -> int:
@@ -299,7 +300,6 @@ async def test_an_association_is_not_idle_while_the_node_is_at_work(tmp_path: Pa
             return int(status.Status)
 
         assert await asyncio.to_thread(ask) == 0
-        assert slow.idle == [(True, False)]
 
 
 def test_two_services_of_one_command_field_are_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,6 +12,7 @@ from fhir_region import NUMBER, QUERY, SYSTEM, FhirRegion, fhir_region, resource
 from fhirpy import AsyncFHIRClient
 from registry_samples import patient, study
 
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,7 +44,7 @@ async def test_pages_are_whole_stable_and_hold_no_identifier(changing: FhirRegio
         if page == 0:  # one that sorts before all comes in between: nothing is repeated or lost
             newest = study(patient(changing.room.member("RA2"), "H1", number=NUMBER), 50)
             await changing.publish(
-                "RA2", replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000"))
+                "RA2", changed(newest, time=StudyTime(date="20250101", time="120000", zone="+0000"))
             )
         if "next" not in links:
             break
@@ -129,7 +129,7 @@ async def test_pages_in_the_order_of_ids(region: FhirRegion) -> None:
 
 async def test_undated_studies_match_and_come_last(changing: FhirRegion) -> None:
     code, record = changing.held[3]
-    await changing.publish(code, replace(record, time=StudyTime()))
+    await changing.publish(code, changed(record, time=StudyTime()))
     for sort in ("-started", "started"):
         found = resources(
             await changing.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort})

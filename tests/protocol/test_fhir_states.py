@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest_asyncio
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhir_region import NUMBER, QUERY, FhirRegion, fhir_region, issues, resources
 from registry_samples import patient
+
+from crosslight.standards.records import changed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,9 +43,9 @@ async def test_read_etag_and_head(changing: FhirRegion) -> None:
         assert await response.read() == b""
     assert "ByObject" in (await changing.acts())[-1].query
     code, record = changing.held[-1]  # the newest, which is listed first
-    await changing.publish(code, replace(record, description="Described anew"))
-    changed = await changing.get(f"ImagingStudy/{one['id']}")
-    before, after = (found["meta"]["versionId"].rsplit(".", 2) for found in (one, changed))
+    await changing.publish(code, changed(record, description="Described anew"))
+    anew = await changing.get(f"ImagingStudy/{one['id']}")
+    before, after = (found["meta"]["versionId"].rsplit(".", 2) for found in (one, anew))
     assert (before[0], int(before[1]) < int(after[1])) == (after[0], True)
 
 

@@ -17,6 +17,7 @@ from registry_samples import nhs, patient, study
 
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime
 
 OFFICER = replace(clinician("RTK", "identity"), name="Jo Officer", evidence="session")
@@ -43,7 +44,7 @@ async def room(database: Db) -> Room:
         ),
         1,
     ):
-        record = replace(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
+        record = changed(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
         assert await room.publish(code, record, n) == "accepted"
     return room
 

@@ -32,6 +32,7 @@ from crosslight.standards.xds.wire.retrieve import DocumentRequest
 from node import commands, doctor
 from node import withdraw as withdrawal
 from node.app import NodeApp
+from node.care_command import verify_objects
 from node.config import read_config as read_node_config
 from node.setup import init_node, join_region
 
@@ -81,7 +82,7 @@ async def test_a_backup_goes_on_under_its_own_next_epoch(outside: Outside, tmp_p
         await outside.send(numbered(ct()))
         await outside.found(1)
         await commands.backup_node(outside.folder, target, console, ())
-        assert await commands.verify(outside.folder, console)
+        assert await verify_objects(outside.folder, console)
         await outside.send(numbered(ct(sop="1.2.1.1.2", number=2)))
         await until(lambda: quiet(node))
         (lost,) = await outside.found(1)

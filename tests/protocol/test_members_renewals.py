@@ -16,8 +16,8 @@ from members_region import FAST, FILES, TestNode, TestRegistry, linked, registry
 
 from crosslight.standards.problem import Conflict
 from node.membership.state import RegionState
-from registry.link.ends import LinkEnd, second_holder
 from registry.members.config import MembersConfig
+from registry.members.ends import LinkEnd, second_holder
 from registry.members.printing import members_table
 from registry.members.use_store import Alarm
 
@@ -164,7 +164,7 @@ async def test_who_has_the_nodes_memory_too_takes_the_link_and_is_an_alarm(tmp_p
     async with member(tmp_path) as (r, state, thief):
         async with linked(TestNode(state)) as node:
             await until(lambda: r.members.presence(r.members.active("RTK").id).reachable)
-            (live,) = r.servicer._links.values()
+            (live,) = r.servicer.links.values()
             live.far = LinkEnd("10.0.0.1", live.far.state_id)
             twin = TestNode(thief)
             twin.facts = replace(node.facts, epoch=1)

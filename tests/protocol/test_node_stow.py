@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from crosslight.standards.dicom.web.multipart import PartBegin, PartData, Relate
 from crosslight.standards.problem import StorageError
 from node.archive.config import ArchiveConfig
 from node.serve.config import ServeConfig
+from node.serve.frames import layout_of
 
 DICOM = "application/dicom"
 
@@ -118,6 +120,7 @@ async def test_the_study_of_the_url_binds(node: Served) -> None:
     )
     assert (status, stored(answer), failed(answer)) == (202, ["1.2.1.1.1"], {"1.2.2.1": 0xA900})
     assert await node.archive.objects("1.2.2") == []
+    assert (await node.archive.status()).quarantined == 0, "it is no bad object, but another study's"
     assert (await stow(node, b"x" * 200, path="/studies/1.2.1"))[0] == 409
 
 
@@ -315,6 +318,15 @@ async def test_every_sample_by_stow_is_the_sample(node: Served) -> None:
     for item in answer["00081199"]["Value"]:
         async with node.session.head(item["00081190"]["Value"][0], headers={"Accept": DICOM}) as response:
             assert response.status == 200
+    native = 0
+    for study in await node.archive.study_uids():
+        for found in await node.archive.objects(study):
+            if found.frame_bits:
+                local, plain = await node.archive.open_object(found), replace(found, frame_bits=0)
+                by_columns = await layout_of(node.serve, found, local, "t")
+                assert by_columns == await layout_of(node.serve, plain, local, "t"), "as the metadata say"
+                native += 1
+    assert native > 5
 
 
 async def test_the_audit_must_be_writable(node: Served) -> None:

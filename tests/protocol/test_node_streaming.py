@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
+from aiohttp import ClientError
 from dicomweb_answers import DICOM_PARTS, get
 from node_serving import Served, ct, part10, serving
 
 from crosslight.runtime.clock import SystemIds
-from node.holdings import Local
+from node.holdings import Local, StoredObject
+from node.serve import retrieve
 from node.serve.opened_objects import read_span
 from node.serve.sendfile import _Pump
 
@@ -158,3 +162,45 @@ async def test_requests_sent_ahead_are_answered_in_their_order(node: Served) -> 
         assert head.startswith(b"HTTP/1.1 200")
         assert await reader.readexactly(2 * 512 * 512) == (np.arange(512 * 512, dtype="<u2") % 4096).tobytes()
     writer.close()
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_metadata_of_many_instances_goes_out_page_by_page(
+    node: Served, monkeypatch: pytest.MonkeyPatch, coding: str
+) -> None:
+    await node.add(*(part10(ct(sop=f"1.2.1.1.{n}", number=n)) for n in range(1, 8)))
+    _, headers, whole = await get(node, "/studies/1.2.1/metadata")
+    monkeypatch.setattr(retrieve, "METADATA_PAGE", 3)
+    asked: list[int] = []
+    read = node.archive.metadata
+
+    async def counted(objects: list[StoredObject], *, large: bool = True) -> list[bytes]:
+        asked.append(len(objects))
+        return await read(objects, large=large)
+
+    monkeypatch.setattr(node.archive, "metadata", counted)
+    status, paged, body = await get(node, "/studies/1.2.1/metadata", **{"Accept-Encoding": coding})
+    body = gzip.decompress(body) if coding == "gzip" else body
+    assert (status, body) == (200, whole)
+    assert [row["00200013"]["Value"] for row in orjson.loads(body)] == [[n] for n in range(1, 8)]
+    assert asked == [3, 3, 1], "no more than a page is in memory"
+    assert paged["ETag"] == headers["ETag"]
+    assert paged.get("Content-Encoding", "identity") == coding
+
+
+async def test_an_instance_that_goes_while_metadata_is_sent_cuts_the_answer(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes a part for the whole."""
+    await node.add(*(part10(ct(sop=f"1.2.1.1.{n}", number=n)) for n in range(1, 5)))
+    monkeypatch.setattr(retrieve, "METADATA_PAGE", 2)
+    read = node.archive.metadata
+
+    async def deleted_after_the_first(objects: list[StoredObject], *, large: bool = True) -> list[bytes]:
+        rows = await read(objects, large=large)
+        await node.archive.delete("1.2.1", "meanwhile")
+        return rows
+
+    monkeypatch.setattr(node.archive, "metadata", deleted_after_the_first)
+    with pytest.raises(ClientError):
+        await get(node, "/studies/1.2.1/metadata")

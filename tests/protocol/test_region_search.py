@@ -5,7 +5,6 @@ knows.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from region_holders import NUMBER, rows, two_holders, value
 
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime
 
 
@@ -226,7 +226,7 @@ async def test_what_nobody_counted_has_no_count(region: GatewayRegion) -> None:
     """D17: of a study that a foreign source registered only the entry is known."""
     await two_holders(region)
     bare = {"detail": "entry", "series": (), "n_series": 0, "n_instances": 0}
-    await region.publish("RTK", replace((await region.held("RTK", "1.2.2")).record, **bare))  # type: ignore[arg-type]
+    await region.publish("RTK", changed((await region.held("RTK", "1.2.2")).record, **bare))  # type: ignore[arg-type]
     found = [
         row
         for row in await rows(region, f"/studies?PatientID={NUMBER}&includefield=all")
@@ -237,7 +237,7 @@ async def test_what_nobody_counted_has_no_count(region: GatewayRegion) -> None:
 
 async def test_undated_studies_are_never_hidden(region: GatewayRegion) -> None:
     await two_holders(region)
-    await region.publish("RTK", replace((await region.held("RTK", "1.2.2")).record, time=StudyTime()))
+    await region.publish("RTK", changed((await region.held("RTK", "1.2.2")).record, time=StudyTime()))
     assert len(await rows(region, f"/studies?PatientID={NUMBER}&StudyDate=20200101-20200102")) == 1
 
 

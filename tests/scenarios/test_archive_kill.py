@@ -104,7 +104,7 @@ async def _check(here: Held, studies: list[str], acknowledged: dict[str, str]) -
         found = await here.archive.objects(study)
         record = await here.archive.record(study)
         mark = await here.archive.mark(study)
-        rows = await here.archive.metadata(study)
+        rows = await here.archive.metadata(await here.archive.objects(study))
         counted = await here.archive.study_uids()
         if not found:
             assert record is None

@@ -142,6 +142,9 @@ async def test_a_damaged_object_is_told_by_verify(region: Hand, tmp_path: Path) 
     done = region.command("RTK", "verify", status=1)
     assert "1 damaged" in done.output
     assert f"{study}.1.1" in done.output
+    assert not newest.exists(), "it is set apart, and given to nobody"
+    newest.write_bytes(whole)
+    region.command("RTK", "verify")
     newest.unlink()
     done = region.command("RTK", "verify", status=1)
     assert "1 missing" in done.output

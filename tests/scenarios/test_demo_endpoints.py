@@ -40,6 +40,7 @@ REGISTRY_KEYS = (
 )
 NODE_KEYS = (
     "code",
+    "archives",
     "name",
     "pid",
     "data",

@@ -23,7 +23,7 @@ from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import PersonName, StudyRecord
 from registry.ask.question import Answer
-from registry.dicomweb.rows import ListedStudy, study_row
+from registry.dicomweb.rows import ListedStudy, SharedRows, study_row
 from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.index.model import Holding
 from registry.portal import wording as words
@@ -50,7 +50,7 @@ def test_record_to_fhir_and_qido(pn: str, description: str, accession: str) -> N
     assert said == [
         [p for p in _words_of(g) if p or p is _words_of(g)[0]] for g in pn.split("=") if g.strip("^ ")
     ]
-    row = orjson.loads(orjson.dumps(study_row(_listed(record), "http://x", lambda _: True)))
+    row = orjson.loads(orjson.dumps(study_row(_listed(record), "http://x", SharedRows(lambda _: True))))
     assert texts_of(row, "StudyDescription") == ([description] if description else [])
     assert texts_of(row, "PatientName") == ([pn] if pn.strip("=") else [])
     assert texts_of(row, "AccessionNumber") == [accession]

@@ -19,6 +19,7 @@ from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Grants
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.national import unread_number
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime
 from crosslight.standards.xds.model.xml import parse_untrusted_xml
 from crosslight.standards.xds.rules.stored_query import find_documents
@@ -288,7 +289,7 @@ async def test_an_issuer_of_accession_numbers_is_known_from_its_first_on(faces: 
     assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R1"}) == MISREAD
     assert "That issuer of accession numbers is not known here." in faces.said
     for n in (70, 71):
-        record = replace(study(who, n), accessions=(Identifier(f"R{n}", ris),))
+        record = changed(study(who, n), accessions=(Identifier(f"R{n}", ris),))
         await faces.room.publish("RA2", record, n)
     assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R70"}) == LISTED
     assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R99"}) == UNPROVEN, (
@@ -364,7 +365,7 @@ async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(
 
 async def test_a_region_wide_search_of_text_finds_what_a_patients_does(faces: Faces) -> None:
     who = patient(faces.room.member("RA2"), "A9", family="Text", born="19800301")
-    record = replace(study(who, 40), description="Thórax / abdomen", time=StudyTime(date="20260101"))
+    record = changed(study(who, 40), description="Thórax / abdomen", time=StudyTime(date="20260101"))
     await faces.room.publish("RA2", record, 40)
     for text in ("thorax", "Thórax/Abd", "THORAX ABDOMEN"):
         wanted = await _studies(faces, {"patient.identifier": "A9", "description": text})

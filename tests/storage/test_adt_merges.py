@@ -39,9 +39,9 @@ async def test_a40(door: Door) -> None:
 @pytest.mark.parametrize(
     ("sender", "code"),
     [
-        ("member/RTK", "AR"),
-        ("system/FEEDER", "AR"),
-        ("system/BEFORE", "AR"),
+        ("member/RTK", "waits"),
+        ("system/FEEDER", "waits"),
+        ("system/BEFORE", "waits"),
         ("system/ONE", "AR"),
         ("system/PAS", "AA"),
     ],
@@ -54,11 +54,44 @@ async def test_national_numbers_are_merged_by_whoever_may_link(door: Door, sende
         assert (await door.send(pid3, certified("member/RTK"), more=f"||DOE^{value}||19500101|F")).accepted
     kept, gone = (f"{number}^^^&{NHS_NUMBER_OID}&ISO" for number in numbers)
     ack = await door.send(kept, certified(sender), event="A40", mrg=gone)
-    assert ack.code == code, ack.text
+    assert ack.code == ("AA" if code == "waits" else code), ack.text
+    assert ("identity officer" in ack.text) == (code == "waits")
+    assert await door.store.waiting_count() == int(code == "waits")
     persons = [await door.person(value, RTK) for value in ("a1", "a2")]
     assert all(persons)
     keys = {person.key for person in persons if person is not None}
     assert len(keys) == (1 if code == "AA" else 2)
+
+
+@pytest.mark.parametrize(
+    ("sender", "code"),
+    [("member/RTK", "AR"), ("system/FEEDER", "AR"), ("system/ONE", "AR"), ("system/PAS", "AA")],
+)
+@pytest.mark.parametrize("which", ["national kept", "national gone", "A47"])
+async def test_whatever_joins_national_numbers_needs_the_grant(
+    door: Door, sender: str, code: str, which: str
+) -> None:
+    """An A40 of one national and one local number, and an A47 of two national ones."""
+    numbers = NHS, "9990000026"
+    for value, number in zip(("a1", "a2"), numbers, strict=True):
+        pid3 = f"{value}^^^&{RTK}&ISO~{number}^^^NHS"
+        assert (await door.send(pid3, certified("member/RTK"), more=f"||DOE^{value}||19500101|F")).accepted
+    first, second = (f"{number}^^^&{NHS_NUMBER_OID}&ISO" for number in numbers)
+    local = f"a2^^^&{RTK}&ISO"
+    kept, gone = {"national kept": (first, local), "national gone": (local, first), "A47": (first, second)}[
+        which
+    ]
+    event = "A47" if which == "A47" else "A40"
+    ack = await door.send(kept, certified(sender), event=event, mrg=gone)
+    assert ack.code == code, ack.text
+    persons = [await door.person(value, RTK) for value in ("a1", "a2")]
+    found = {person.key for person in persons if person is not None}
+    if code == "AR":
+        assert all(persons), "nothing is changed"
+        assert len(found) == 2
+        assert await door.store.waiting_count() == 0
+    else:
+        assert len(found) == 1
 
 
 async def test_a47_gives_a_patient_another_number(door: Door) -> None:

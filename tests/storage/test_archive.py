@@ -201,8 +201,8 @@ async def test_several_patient_ids_are_found_as_sent_and_not_by_the_first(here: 
 
 async def test_large_sequences_are_given_and_not_searched(here: Held) -> None:
     assert (await here.put(dicom_large.segmentation(1_500))).state == "stored"
-    (whole,) = await here.archive.metadata(dicom_large.STUDY)
-    (small,) = await here.archive.metadata(dicom_large.STUDY, large=False)
+    (whole,) = await here.archive.metadata(await here.archive.objects(dicom_large.STUDY))
+    (small,) = await here.archive.metadata(await here.archive.objects(dicom_large.STUDY), large=False)
     assert len(orjson.loads(whole)["52009230"]["Value"]) == 1_500
     assert (
         orjson.loads(small).items()
@@ -298,7 +298,9 @@ async def test_what_our_reader_cannot_read_is_read_by_pydicom_in_a_child(
         patched.setattr(header, "read", broken)
         result = await here.put(make.image(1))
     assert (expected.state, result.state) == ("stored", "stored")
-    (row,) = [orjson.loads(one) for one in await here.archive.metadata(make.STUDY)]
+    (row,) = [
+        orjson.loads(one) for one in await here.archive.metadata(await here.archive.objects(make.STUDY))
+    ]
     assert row["00100010"]["Value"] == [{"Alphabetic": "Miller^Ann"}]
 
 
@@ -313,6 +315,7 @@ async def test_closed_before_it_is_handed_over(here: Held) -> None:
     gone.close()
     gone.discard()
     gone.discard()
+    await here.settle()
     assert here.left_in_tmp() == []
 
 
@@ -366,7 +369,10 @@ async def test_record_counts_and_metadata_follow_the_instances(here: Held) -> No
     ]
     assert (record.patient.local.value, record.patient.local.authority) == ("L001", OWN)
     assert [i.value for i in here.archive.patients(make.STUDY)] == ["L001"]
-    rows = [orjson.loads(row) for row in await here.archive.metadata(make.STUDY, f"{make.STUDY}.1")]
+    rows = [
+        orjson.loads(row)
+        for row in await here.archive.metadata(await here.archive.objects(make.STUDY, f"{make.STUDY}.1"))
+    ]
     assert [row["00200013"]["Value"] for row in rows] == [[1], [2]], "in the order of their numbers"
     assert all("7FE00010" not in row for row in rows)
     assert await here.archive.record("1.2.3") is None

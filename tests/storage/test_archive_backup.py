@@ -11,10 +11,10 @@ import dicom_objects as make
 import pytest
 from archive_fixture import Held, held
 
+from crosslight.runtime.backup_files import Vault, identities_of, new_identity, recipients_of
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.problem import ConfigError, Conflict, Invalid, NotFound
 from node.archive import backup
-from node.archive.backup_files import Vault, identities_of, new_identity, recipients_of
 from node.archive.layout import Layout
 
 PLAIN = Vault(SystemFiles())
@@ -96,14 +96,17 @@ async def test_repair_from_a_backup(
     # of this one nothing is whole
     flip(writing.name(Layout(tmp_path / "backup" / "archive").object(bytes.fromhex(third.stem))))
     faults = (await here.archive.verify()).faults
+    apart = {path: here.archive.layout.damaged / path.name for path in (first, third)}
     assert {(one.kind, one.path) for one in faults} == {
-        ("damaged", first),
+        ("damaged", apart[first]),
         ("missing", second),
-        ("damaged", third),
+        ("damaged", apart[third]),
     }
     left = await here.archive.repair(faults, tmp_path / "backup", reading)
-    assert [one.path for one in left] == [third]
-    assert {one.path for one in (await here.archive.verify()).faults} == {third}
+    assert [one.path for one in left] == [apart[third]]
+    assert {one.path for one in (await here.archive.verify()).faults} == {apart[third]}
+    assert not apart[first].exists(), "whole again in its place"
+    assert apart[third].exists(), "all that is left of it"
     with pytest.raises(NotFound):
         await here.archive.repair(faults, tmp_path, reading)
 

@@ -13,10 +13,10 @@ import pytest
 from archive_fixture import Held, file_of, held
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from crosslight.runtime.backup_files import Vault
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import NotFound
 from node.archive import backup
-from node.archive.backup_files import Vault
 from node.archive.config import ArchiveConfig
 from node.archive.import_preview import preview_paths
 from node.holdings import Received
@@ -109,7 +109,7 @@ async def test_delete_restore_and_purge(here: Held) -> None:
     assert await here.archive.delete(make.STUDY, "wrong patient") == 2
     assert await here.archive.record(make.STUDY) is None
     assert await here.archive.objects(make.STUDY) == []
-    assert await here.archive.metadata(make.STUDY) == []
+    assert await here.archive.metadata(await here.archive.objects(make.STUDY)) == []
     assert await _found(here, "study") == []
     assert (await here.archive.mark(make.STUDY)).change == 3  # type: ignore[union-attr]
     (entry,) = await here.archive.bin()
@@ -161,7 +161,7 @@ async def test_rejected_instances_are_hidden_from_every_read(here: Held, code: s
     assert (record.n_instances, record.modalities) == (1, ("CT",)), "the note itself is no content"
     assert [o.ref.sop_uid for o in await here.archive.objects(make.STUDY)] == [good.SOPInstanceUID]
     assert await here.archive.objects(make.STUDY, sop_uid=bad.SOPInstanceUID) == []
-    assert len(await here.archive.metadata(make.STUDY)) == 1
+    assert len(await here.archive.metadata(await here.archive.objects(make.STUDY))) == 1
     assert await _found(here, "instance") == [good.SOPInstanceUID]
     status = await here.archive.status()
     assert (status.instances, status.hidden, status.notes) == (1, 1, 1)

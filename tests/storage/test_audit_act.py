@@ -168,7 +168,7 @@ async def test_no_audit_no_act_but_what_is_done_stays_done(
 
     done = False
     with monkeypatch.context() as broken:
-        broken.setattr(database, "submit_write", full)
+        broken.setattr(database, "submit_near", full)
         with pytest.raises(StorageError):
             async with audit.act(caller(ANN), "fhir", "search"):
                 done = True
@@ -177,7 +177,7 @@ async def test_no_audit_no_act_but_what_is_done_stays_done(
                 pass
     assert not done
     async with audit.act(caller(ANN), "fhir", "search"):
-        monkeypatch.setattr(database, "submit_write", full)
+        monkeypatch.setattr(database, "submit_near", full)
     monkeypatch.undo()
     assert [(seen.text, seen.outcome.kind) for seen in await audit.search()] == [("", "cut")]
 

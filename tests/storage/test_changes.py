@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,8 +17,9 @@ from registry_samples import nhs, patient, study
 
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.db.postgres import _PgTx
-from crosslight.runtime.db.sqlite import _SqliteTx
+from crosslight.runtime.db.sqlite_tx import SqliteTx
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from registry.ask.question import ByPatient
 from registry.identity.model import PatientSelector, RecordKey
 from registry.index import changes as feed_module
@@ -51,7 +51,7 @@ def _kinds(changes: Sequence[Change]) -> list[str]:
 async def test_what_becomes_of_a_study_is_told_in_its_order(room: Room) -> None:
     start = await room.index.changes.head()
     wrong = one_study(room, 1)
-    right = replace(wrong, patient=patient(room.member("RA2"), "H2", number=nhs(4), family="Cole"))
+    right = changed(wrong, patient=patient(room.member("RA2"), "H2", number=nhs(4), family="Cole"))
     await room.publish("RA2", wrong, 1)
     await room.availability("RA2", wrong.study_uid, "Deprecated", 2)
     await room.publish("RA2", right, 3)
@@ -292,7 +292,7 @@ async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_n
 
 async def test_the_feed_costs_a_batch_one_statement(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its size, and of a single act too; a row of it is small."""
-    kind = _SqliteTx if room.db.dialect.name == "sqlite" else _PgTx
+    kind = SqliteTx if room.db.dialect.name == "sqlite" else _PgTx
     seen: list[str] = []
     insert = kind.insert_many
 

@@ -19,6 +19,7 @@ from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Forbidden
+from crosslight.standards.records import changed
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import ByObject, ByPatient, ByPopulation, Patients, Question, StudyFilter
 from registry.identity.model import PatientSelector
@@ -197,7 +198,7 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
     first = study(patient(rtk, "T9", number=NUMBER), 2)
     one = [await glance(first.study_uid)]
 
-    async def changed(why: str, *, of_first: bool) -> None:
+    async def moved(why: str, *, of_first: bool) -> None:
         versions.append(await glance())
         assert versions[-1] not in versions[:-1], why
         assert versions[-1] == await glance(), why
@@ -205,15 +206,15 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
         assert (one[-1] != one[-2]) is of_first, why
 
     await room.publish("RTK", study(patient(rtk, "T9", number=NUMBER), 3), 2)
-    await changed("a new study", of_first=False)
-    await room.publish("RTK", replace(first, description="Changed"), 3)
-    await changed("a changed study", of_first=True)
+    await moved("a new study", of_first=False)
+    await room.publish("RTK", changed(first, description="Changed"), 3)
+    await moved("a changed study", of_first=True)
     await room.publish("RYR", study(patient(room.member("RYR"), "Y1", number=OTHERS), 2), 1)
-    await changed("another patient's holding of the same study: a conflict", of_first=True)
+    await moved("another patient's holding of the same study: a conflict", of_first=True)
     await room.withdraw("RTK", first.study_uid, 4)
-    await changed("a withdrawn study", of_first=True)
+    await moved("a withdrawn study", of_first=True)
     await room.feed("RXC", patient(room.member("RXC"), "X1", number=NUMBER))
-    await changed("another record", of_first=True)
+    await moved("another record", of_first=True)
     await room.publish("RYR", study(patient(room.member("RYR"), "Y2", number=nhs(3)), 9), 2)
     assert await glance() == versions[-1], "nothing of another patient"
     assert len(await room.audit.search(limit=100)) == acts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from registry_faces import NUMBER, OTHER, SYSTEM, WHO, RegistryFaces, at, registry_faces
@@ -12,6 +11,7 @@ from registry_samples import grown, patient, study
 
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import MemberId
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime
 from registry.intake.submission import SetAvailability, Withdraw
 
@@ -84,7 +84,7 @@ async def test_criteria_on_the_real_index(registry: RegistryFaces) -> None:
 
 async def test_life_of_a_study(registry: RegistryFaces) -> None:
     home, record = at(registry, 1, 1)
-    first = await registry.publish(home, replace(record, progress="arriving"))
+    first = await registry.publish(home, changed(record, progress="arriving"))
     (shown,) = await registry.studies()
     assert shown["status"] == "registered"
     bigger = grown(record, 9)
@@ -147,7 +147,7 @@ async def test_the_same_study_at_two_trusts(registry: RegistryFaces) -> None:
     home, record = at(registry, 1, 1)
     other = registry.directory.members[MemberId(2)]
     await registry.publish(home, record)
-    await registry.publish(other, replace(record, patient=patient(other, "H2", number=NUMBER)))
+    await registry.publish(other, changed(record, patient=patient(other, "H2", number=NUMBER)))
     found = await registry.studies()
     assert len(found) == 2
     assert len({s["id"] for s in found}) == 2

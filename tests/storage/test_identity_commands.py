@@ -20,6 +20,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyTime
 from registry.__main__ import main
 from registry.commands import Offline, opened
@@ -52,7 +53,7 @@ async def fill(offline: Offline) -> None:
         member = offline.members.by_code(code)
         assert member is not None
         who = replace(who, local=Identifier(who.local.value, member.authority))
-        record = replace(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
+        record = changed(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
         publication = published(member, record, n, epoch=member.epoch)
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
         act = Publish(publication=publication, digest=record.digest(), patient=record.patient)

@@ -20,6 +20,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyTime
 from registry.ask.persons import MAX_PERSONS
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
@@ -96,7 +97,7 @@ async def test_a_header_that_came_before_is_compared_with_what_the_record_says_n
         story.header(born="19810505", family="Gamma", given="Gary"),
     ]
     for n, header in enumerate(said, 1):
-        assert await room.publish("RTK", replace(record, patient=header), n) == "accepted"
+        assert await room.publish("RTK", changed(record, patient=header), n) == "accepted"
     story.n = 10
     again = await story.study(story.header())
     assert await local(room) == ({record.study_uid}, ["RTK"], {"Gamma"})
@@ -161,7 +162,7 @@ async def test_a_corrected_header_does_not_show_whom_it_named_before(room: Room)
     story = Story(room)
     await story.study(story.header(nhs(1)))
     uid = await story.study(story.header(nhs(1)), seed=7)
-    record = replace(study(story.boris(nhs(2)), 7), time=StudyTime(date="20200715", time="101500"))
+    record = changed(study(story.boris(nhs(2)), 7), time=StudyTime(date="20200715", time="101500"))
     story.n += 1
     assert await room.publish("RTK", record, story.n) == "accepted"  # the study's own header is corrected
     [doubt] = await pending(room)
@@ -209,11 +210,11 @@ async def test_a_member_that_corrects_its_record_empties_nobody_elses_list(room:
         await room.publish(code, one, 1)
         kept |= {one.study_uid} if code != "RTK" else set()
     mistyped = study(patient(room.member("RTK"), "A1", number=nhs(1), born="19800102"), 9)
-    await room.publish("RTK", replace(mistyped, time=StudyTime(date="20260101", time="101010")), 2)
+    await room.publish("RTK", changed(mistyped, time=StudyTime(date="20260101", time="101010")), 2)
     assert await sees(room, asked(nhs(1)), clinician("RPC")) == (kept, ["RTK"], {"Baker"})
     assert [r.member for r in await room.identity.waiting()] == [room.member("RTK").id]
     corrected = study(patient(room.member("RTK"), "A1", number=nhs(1), born="19800101"), 10)
-    await room.publish("RTK", replace(corrected, time=StudyTime(date="20260102", time="101010")), 3)
+    await room.publish("RTK", changed(corrected, time=StudyTime(date="20260102", time="101010")), 3)
     assert len((await sees(room, asked(nhs(1)), clinician("RPC")))[0]) == 5
 
 
@@ -340,7 +341,7 @@ async def test_test_patients_of_thousands_are_one_person_up_to_a_bound(room: Roo
 # --- readers of what changed --------------------------------------------------------------------------------
 
 
-async def changed(room: Room, since: datetime, who: Principal | None = None) -> set[str]:
+async def told_since(room: Room, since: datetime, who: Principal | None = None) -> set[str]:
     """What an incremental reader is told that has read all up to ``since``."""
     window = StudyFilter(updated=(since, None))
     return {
@@ -354,12 +355,12 @@ async def test_who_reads_what_changed_is_told_when_a_study_becomes_somebodys(roo
     boris = await story.study(story.boris(nhs(2)))
     [doubt] = await pending(room)
     room.clock.moment += timedelta(hours=1)
-    assert await changed(room, room.clock.now()) == set()
+    assert await told_since(room, room.clock.now()) == set()
     decision = await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
-    assert boris in await changed(room, room.clock.now())
+    assert boris in await told_since(room, room.clock.now())
     room.clock.moment += timedelta(hours=1)
     await room.identity.end_decision(decision, room.clock.now(), who="ig@x", why="unsure")
-    told = await changed(room, room.clock.now())
+    told = await told_since(room, room.clock.now())
     assert boris not in told, "in doubt it is not for others"
 
 
@@ -372,7 +373,7 @@ async def test_who_reads_what_changed_is_told_when_a_doubt_ends_by_itself(room: 
     since = room.clock.now()
     await story.study(story.header(nhs(1), "Jones"))  # what lies between
     assert await pending(room) == []
-    assert doubtful in await changed(room, since)
+    assert doubtful in await told_since(room, since)
 
 
 async def test_who_reads_what_changed_is_told_when_a_number_is_somebodys_again(room: Room) -> None:
@@ -382,8 +383,8 @@ async def test_who_reads_what_changed_is_told_when_a_number_is_somebodys_again(r
     since = room.clock.now()
     other = patient(room.member("RXC"), "B1", number=nhs(1), family="Other", born="19990909")
     await room.publish("RXC", study(other, 2), 1)
-    assert mine.study_uid not in await changed(room, since), "contested, and so not shown to others"
+    assert mine.study_uid not in await told_since(room, since), "contested, and so not shown to others"
     room.clock.moment += timedelta(hours=1)
     since = room.clock.now()
     await room.feed("RXC", replace(other, others=(Identifier("", NHS),)))
-    assert mine.study_uid in await changed(room, since)
+    assert mine.study_uid in await told_since(room, since)

@@ -15,6 +15,7 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, NotFound
+from crosslight.standards.records import changed
 from crosslight.standards.study import Patient, StudyTime
 from registry.ask.question import ByPatient
 from registry.identity.cases import Case, compared, handle_of, keys_of
@@ -34,7 +35,7 @@ def officers(room: Room) -> IdentityDecisions:
 
 
 async def publish(room: Room, code: str, who: Patient, n: int) -> str:
-    record = replace(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
+    record = changed(study(who, n), time=StudyTime(date=f"2020{n:02d}15", time="101500"))
     assert await room.publish(code, record, n) == "accepted"
     return record.study_uid
 

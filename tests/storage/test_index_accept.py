@@ -17,6 +17,7 @@ from registry_samples import grown, nhs, patient, study
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid
+from crosslight.standards.records import changed
 from registry.ask.question import ByObject, ByPatient
 from registry.identity import relink
 from registry.identity.model import PatientSelector, RecordKey
@@ -95,7 +96,7 @@ async def test_a_newer_epoch_is_newer_whatever_n_says(room: Room) -> None:
 async def test_a_batch_takes_each_act_on_its_own(room: Room) -> None:
     records = [_study(room, seed, f"H{seed}") for seed in range(6)]
     acts = [room.published("RA2", record, n) for n, record in enumerate(records, 1)]
-    acts[2] = replace(acts[2], publication=replace(acts[2].publication, version=Version(7, 3)))
+    acts[2] = replace(acts[2], publication=changed(acts[2].publication, version=Version(7, 3)))
     acts[4] = replace(acts[4], patient=replace(records[4].patient, local=Identifier("H4", "1.2.3")))
     results = await room.acceptor.accept_many([room.grpc("RA2", act) for act in acts])
     kinds = [type(r).__name__ if isinstance(r, CrosslightError) else r.outcomes[0] for r in results]
@@ -244,7 +245,7 @@ async def test_a_withdrawn_study_leaves_hashes_only(room: Room) -> None:
 
 async def test_a_study_of_the_wrong_patient_moves(room: Room) -> None:
     wrong = _study(room, local="H1", number=nhs(3))
-    right = replace(wrong, patient=patient(room.member("RA2"), "H2", number=nhs(4), family="Cole"))
+    right = changed(wrong, patient=patient(room.member("RA2"), "H2", number=nhs(4), family="Cole"))
     await room.publish("RA2", wrong, 1)
     (before,) = await room.holdings("RA2")
     assert await room.publish("RA2", right, 2) == "accepted"
@@ -280,7 +281,7 @@ async def test_a_merge_moves_no_rows(room: Room) -> None:
     (before,) = await room.holdings("RA2")
     authority = room.member("RA2").authority
     await room.identity.merge(Identifier("H2", authority), Identifier("H1", authority), room.clock.now())
-    survivor = grown(replace(record, patient=patient(room.member("RA2"), "H2")), 2)
+    survivor = grown(changed(record, patient=patient(room.member("RA2"), "H2")), 2)
     assert await room.publish("RA2", survivor, 2) == "accepted"
     (after,) = await room.holdings("RA2")
     assert (after.record_key, after.fhir_id) == (before.record_key, before.fhir_id)

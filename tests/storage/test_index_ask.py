@@ -5,7 +5,6 @@ D13, D19-D22).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN, Face
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid
+from crosslight.standards.records import changed
 from registry.ask.question import (
     ByObject,
     ByPatient,
@@ -126,7 +126,7 @@ async def test_demographics(room: Room) -> None:
 
 async def test_holdings_of_one_study_that_differ_are_marked(room: Room) -> None:
     first = study(patient(room.member("RA2"), "A1", number=nhs(1)), 1)
-    copy = replace(first, patient=patient(room.member("RPC"), "P1", number=nhs(1)))
+    copy = changed(first, patient=patient(room.member("RPC"), "P1", number=nhs(1)))
     await room.publish("RA2", first, 1)
     await room.publish("RPC", copy, 1)
     answer = await room.asked(_by(nhs(1)))
@@ -134,13 +134,13 @@ async def test_holdings_of_one_study_that_differ_are_marked(room: Room) -> None:
     assert len({h.fhir_id for h in answer.holdings}) == 2
     await room.publish("RPC", grown(copy, 2), 2)
     assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [True, True]
-    await room.publish("RPC", replace(grown(copy, 2), progress="arriving"), 3)
+    await room.publish("RPC", changed(grown(copy, 2), progress="arriving"), 3)
     assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [
         False,
         False,
     ], "a copy on its way is no conflict"
     await room.withdraw("RPC", copy.study_uid, 4)
-    wrong = replace(first, patient=patient(room.member("RTK"), "T1", number=nhs(2), family="Elsewhere"))
+    wrong = changed(first, patient=patient(room.member("RTK"), "T1", number=nhs(2), family="Elsewhere"))
     await room.publish("RTK", wrong, 1)
     assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [True], (
         "another patient's, not in this answer"
@@ -183,7 +183,7 @@ async def test_an_accession_without_issuer_answers_per_issuer(room: Room) -> Non
     for n, code in enumerate(("RA2", "RTK"), 1):
         record = study(patient(room.member(code), number=nhs(n)), n)
         await room.publish(
-            code, replace(record, accessions=(Identifier("1001", room.member(code).authority),)), 1
+            code, changed(record, accessions=(Identifier("1001", room.member(code).authority),)), 1
         )
     answer = await room.asked(ByObject(accessions=(Identifier("1001"),)))
     assert {h.record.accessions[0].authority for h in answer.holdings} == {

@@ -16,6 +16,7 @@ from registry_samples import grown, nhs, patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.mapping import views
 from crosslight.standards.xds.model.metadata import (
@@ -49,7 +50,7 @@ async def room(database: Db) -> AsyncIterator[Room]:
 
 async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
     member, record = room.member("RTK"), _study(room, code="RTK")
-    first = published(member, replace(record, detail="entry", series=()), 1)
+    first = published(member, changed(record, detail="entry", series=()), 1)
     with pytest.raises(CrosslightError) as refused:
         await room.register("RTK", first)
     assert refused.value.xds_code == "XDSUnknownPatientId"
@@ -58,7 +59,7 @@ async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
     with pytest.raises(CrosslightError) as refused:
         await room.register("RTK", first)
     assert refused.value.xds_code == "XDSDuplicateUniqueIdInRegistry"
-    second = published(member, replace(grown(record, 2), detail="entry", series=()), 2, replaces=1)
+    second = published(member, changed(grown(record, 2), detail="entry", series=()), 2, replaces=1)
     await room.register("RTK", second)
     for late, code in (
         (published(member, record, 4, replaces=1), "XDSRegistryDeprecatedDocumentError"),
@@ -69,7 +70,7 @@ async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
         assert refused.value.xds_code == code
     (held,) = await room.holdings("RTK")
     assert held.publication == second
-    assert held.past[0].publication == replace(first, status="Deprecated")
+    assert held.past[0].publication == changed(first, status="Deprecated")
     key = HoldingKey(held.record_key, held.study_uid, held.member)
     assert [change.key for change in room.changes if change.waits] == [key, key]
     assert await room.index.unenriched([held.member], 10) == [key]
@@ -108,7 +109,7 @@ async def test_iti57_and_iti62(room: Room) -> None:
     assert await act(Withdraw(entry_uuids=tuple(everything))) == "accepted"
     assert await room.holdings("RTK") == []
     assert await act(Withdraw(entry_uuids=tuple(everything))) == "UnresolvedReferenceException"
-    other = replace(record, patient=patient(member, "H9"))
+    other = changed(record, patient=patient(member, "H9"))
     await room.feed("RTK", other.patient)
     await room.register("RTK", published(member, other, 3))
     assert [h.record.patient.local.value for h in await room.holdings("RTK")] == ["H9"]
@@ -120,7 +121,7 @@ async def test_another_members_ids_are_refused_and_alarmed(room: Room) -> None:
     taken = (await room.holdings("RTK"))[0].publication
     mine = study(patient(room.member("RA2")), 9)
     await room.feed("RA2", mine.patient)
-    clash = replace(published(room.member("RA2"), mine, 1), entry_uuid=taken.entry_uuid)
+    clash = changed(published(room.member("RA2"), mine, 1), entry_uuid=taken.entry_uuid)
     with pytest.raises(CrosslightError) as refused:
         await room.register("RA2", clash)
     assert refused.value.xds_code == "XDSDuplicateUniqueIdInRegistry"
@@ -144,8 +145,8 @@ async def test_a_foreign_sources_manifests_all_stay_and_feed_one_holding(room: R
     await room.feed("RYR", record.patient)
 
     def foreign(n: int, text: str, replaces: int = 0) -> Any:
-        made = published(home, replace(record, description=text), n)
-        return replace(
+        made = published(home, changed(record, description=text), n)
+        return changed(
             made,
             version=None,
             entry_uuid=_urn(n),
@@ -154,7 +155,7 @@ async def test_a_foreign_sources_manifests_all_stay_and_feed_one_holding(room: R
             has_member_uuid=_urn(200 + n),
             replaces_entry_uuid=_urn(replaces) if replaces else "",
             replaces_uuid=_urn(300 + n) if replaces else "",
-            manifest=replace(made.manifest, document_uid=f"1.2.4.{n}"),
+            manifest=changed(made.manifest, document_uid=f"1.2.4.{n}"),
         )
 
     for n, text in ((1, "first"), (2, "second")):
@@ -181,7 +182,7 @@ async def test_every_accession_of_the_current_version_is_found(room: Room) -> No
     record = _study(room)
     old, new = record.accessions[0], Identifier("A-NEW", record.accessions[0].authority)
     await room.publish("RA2", record, 1)
-    await room.publish("RA2", replace(record, accessions=(new, old)), 2)
+    await room.publish("RA2", changed(record, accessions=(new, old)), 2)
     for accession in (old, new):
         found = await room.asked(ByObject(accessions=(accession,)))
         assert [h.study_uid for h in found.holdings] == [record.study_uid], accession
@@ -273,20 +274,20 @@ async def test_enrichment_changes_no_xds_answer(room: Room) -> None:
         secret=room.member("RTK").secret,
         zone="Europe/London",
     )
-    second = replace(second, replaces_entry_uuid=thin.publication.entry_uuid, replaces_uuid=_urn(7))
+    second = changed(second, replaces_entry_uuid=thin.publication.entry_uuid, replaces_uuid=_urn(7))
     assert not await room.acceptor.update_detail(key, full, entry_uuid=_urn(1)), (
         "a version that is not current is left alone"
     )
     assert await room.acceptor.update_detail(key, full, entry_uuid=entry.entry_uuid)
     (rich,) = await room.holdings("RTK")
-    assert rich.record == replace(full, patient=thin.record.patient)
+    assert rich.record == changed(full, patient=thin.record.patient)
     assert rich.version == thin.version
     assert rich.revision == thin.revision + 1
     assert views.objects_of(rich.publication, "x") == views.objects_of(thin.publication, "x")
     assert await room.index.unenriched([room.member("RTK").id], 10) == []
     await room.register("RTK", second)
     (held,) = await room.holdings("RTK")
-    assert held.past[0].publication == replace(rich.publication, status="Deprecated")
+    assert held.past[0].publication == changed(rich.publication, status="Deprecated")
     assert await room.acceptor.update_detail(key, grown(full, 2))
     (again,) = await room.holdings("RTK")
     assert again.past == held.past, "what was superseded stays as it was submitted"
@@ -296,8 +297,8 @@ async def test_enrichment_changes_no_xds_answer(room: Room) -> None:
 async def test_the_feed_may_follow_what_soap_registered(room: Room) -> None:
     full = _study(room, code="RTK")
     await room.feed("RTK", full.patient)
-    thin = replace(full, detail="entry", series=(), n_series=0, n_instances=0)
-    await room.register("RTK", replace(published(room.member("RTK"), full, 1), record=thin))
+    thin = changed(full, detail="entry", series=(), n_series=0, n_instances=0)
+    await room.register("RTK", changed(published(room.member("RTK"), full, 1), record=thin))
     assert await room.publish("RTK", full, 1) == "already"
     (held,) = await room.holdings("RTK")
     assert (held.record, held.digest) == (full, full.digest())
@@ -348,7 +349,7 @@ async def test_any_sequence_ends_as_a_simple_model_says(room: Room, seed: int) -
             if kind in ("publish", "move"):
                 record = grown(records[uid], 1000 * seed + n)
                 if kind == "move":
-                    record = replace(record, patient=patient(room.member("RA2"), f"M{r.randrange(3)}"))
+                    record = changed(record, patient=patient(room.member("RA2"), f"M{r.randrange(3)}"))
                 outcome = await room.publish("RA2", record, version)
                 if outcome == "accepted":
                     records[uid] = record

@@ -18,6 +18,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord, StudyTime
 from registry.ask.question import (
     ByPopulation,
@@ -46,7 +47,7 @@ async def _many(room: Room, count: int) -> list[StudyRecord]:
             if i % 7
             else StudyTime()
         )
-        records.append(replace(record, time=time))
+        records.append(changed(record, time=time))
     for code in ("RA2", "RTK"):
         mine = [
             (n, r)
@@ -200,7 +201,7 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(
         return writes(name, fn)
 
     monkeypatch.setattr(room.db, "read_near", read)
-    monkeypatch.setattr(room.db, "submit_write", write)
+    monkeypatch.setattr(room.db, "submit_near", write)
     async with room.ask.question(
         caller(clinician(), "x"), face="fhir", action="search", question=_by(nhs(1))
     ) as answer:

@@ -128,6 +128,7 @@ def _as_before(tx: Tx) -> None:
         tx.execute(f"DROP TABLE {table}")
     tx.execute("ALTER TABLE member_feed DROP COLUMN changes")
     tx.execute("DROP INDEX enrich_pending_turn")
+    tx.execute("DROP INDEX IF EXISTS holding_member")
     tx.execute("DELETE FROM registry_meta WHERE name = 'entries_united'")
     tx.execute("UPDATE schema_version SET schema = 2, compat = 2 WHERE component = 'index'")
     ((flags, extra),) = tx.rows("SELECT flags, extra FROM holding")

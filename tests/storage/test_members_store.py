@@ -13,7 +13,7 @@ from callers import operator
 from members_region import CLOCK, FAST, REGION, until
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.db import Db
+from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.peers import named_peer
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import Identity
@@ -21,7 +21,8 @@ from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Endpoints, Invitation
 from crosslight.standards.problem import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
-from registry.members import store as store_module
+from registry.members import foreign_rows
+from registry.members.foreign_rows import ArrivedMeanwhile
 from registry.members.presence import PresenceRow, Report
 from registry.members.service import MemberService
 
@@ -170,11 +171,47 @@ async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
         await members.foreign_member("no oid", "system:A")
 
 
+async def test_a_source_is_there_with_its_first_submission_or_not_at_all(
+    database: Db, tmp_path: Path
+) -> None:
+    members, other = await service(database, tmp_path), await service(database, tmp_path)
+
+    class RefusedError(Exception):
+        pass
+
+    async def submit(to: MemberService, refused: bool) -> MemberId:
+        async with to.arriving("1.2.3.4", "system:A") as arrival:
+
+            def write(tx: Tx) -> None:
+                arrival.write(tx)
+                if refused:
+                    raise RefusedError
+
+            assert to.by_id(arrival.member.id) == arrival.member
+            await database.write("submission", write)
+            arrival.written()
+        return arrival.member.id
+
+    with pytest.raises(RefusedError):
+        await submit(members, refused=True)
+    assert await database.read("rows", lambda tx: tx.rows("SELECT * FROM member")) == []
+    assert await database.read("rows", lambda tx: tx.rows("SELECT * FROM foreign_source")) == []
+    assert (members.by_repository("1.2.3.4"), members.everyone()) == (None, ())
+    async with members.arriving("1.2.3.4", "system:A") as late:
+        first = await submit(other, refused=False)
+        with pytest.raises(ArrivedMeanwhile):
+            await database.write("submission", late.write)
+    assert await submit(members, refused=False) == first, "what another process made is found"
+    assert members.by_id(late.member.id) is None
+    assert [m.id for m in members.foreign()] == [first]
+    assert members.version == await members.store.version()
+
+
 async def test_one_system_cannot_take_all_places_of_sources_nor_an_oid_of_the_region(
     database: Db, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = await service(database, tmp_path)
-    monkeypatch.setattr(store_module, "MAX_FOREIGN_EACH", 2)
+    monkeypatch.setattr(foreign_rows, "MAX_FOREIGN_EACH", 2)
     loads = 0
     load = members.store.load
 
@@ -205,7 +242,7 @@ async def test_a_new_member_gets_oids_that_nobody_has(database: Db, tmp_path: Pa
     await admit(members, "RTK")
     number = max(int(m.id) for m in members.everyone())
     taken = [f"{members.root_oid}.10.{number + 2}.1", f"{members.root_oid}.10.{number + 3}.3"]
-    await members.store.foreign(taken[0], "system:A")
+    await members.foreign_rows.foreign(taken[0], "system:A")
     await database.write(
         "squat",
         lambda tx: tx.execute(

@@ -94,14 +94,16 @@ def test_what_is_done_to_a_node_is_audited(tmp_path: Path, run: Run) -> None:
         ("undelete", "ok 1 instances"),
         ("retry", "ok 0 studies"),
         ("backup", "ok 1 objects, 1 copied"),
+        ("verify", "failed 1 objects"),
         ("restore", "ok 1 objects, 1 in all"),
-        ("audit", "ok 2 acts"),
+        ("audit", "ok 3 acts"),
     ]
     assert all(act.who.name == "command line: Jo" and act.decision == "permit" for act in done)
     assert done[0].query == {"paths": [str(pile)], "given": 1}
     assert (done[1].studies, done[1].query) == ((STUDY,), {"reason": "wrong patient"})
     assert done[1].patients, "found by the patient"
-    assert done[6].query == {"study": STUDY, "form": "csv"}
+    assert done[5].query == {"instance": "1.2.1.1.1", "object": "missing"}
+    assert done[7].query == {"study": STUDY, "form": "csv"}
     restored = asyncio.run(of(again, "restore"))
     assert (restored.text, restored.query) == ("ok 1 objects", {"source": str(copy)})
     assert asyncio.run(of(again, "backup")).outcome.kind == "cut", "copied while it was being made"

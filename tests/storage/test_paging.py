@@ -5,7 +5,6 @@ size (D20, D22).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -16,6 +15,7 @@ from registry_room import Room, make_room
 from registry_samples import patient, study
 
 from crosslight.runtime.db import Db
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyRecord, StudyTime
 from registry.ask import population_pages as scan
 from registry.ask.question import ByPopulation, StudyFilter
@@ -51,7 +51,7 @@ async def room(
         code = ("RA2", "RPC", "RTK")[seed % 3]
         record = study(patient(made.member(code), f"H{seed % 4}"), seed, instances=1)
         time = StudyTime(date=day, time="000000" if day else "", zone="UTC", zone_source="site")
-        await made.publish(code, replace(record, time=time), seed + 1)
+        await made.publish(code, changed(record, time=time), seed + 1)
     yield made
     await made.ask.close()
 

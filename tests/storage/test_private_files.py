@@ -16,13 +16,13 @@ from dicom_objects import image, part10
 from private_files import open_to_others
 from whole_region import whole_region
 
+from crosslight.runtime.backup_files import new_identity
 from crosslight.runtime.command import Commands
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import keep_private, private_folder
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.terminal import make_console
 from node import commands
-from node.archive.backup_files import new_identity
 from registry.backup import backup as backup_registry
 from registry.backup import restore as restore_registry
 from registry.commands import system

@@ -12,7 +12,7 @@ from publish_node import Node, node
 from publish_records import make_patient, make_record
 
 from crosslight.runtime.db import SqliteDb, Tx
-from crosslight.runtime.db.sqlite import _SqliteTx
+from crosslight.runtime.db.sqlite_tx import SqliteTx
 from node.marks import Marks
 from node.publish.store import PublishStore
 
@@ -23,14 +23,14 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     run: list[str] = []
 
     def counting(right: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(tx: _SqliteTx, sql: str, *more: Any) -> Any:
+        def counted(tx: SqliteTx, sql: str, *more: Any) -> Any:
             run.append(sql)
             return right(tx, sql, *more)
 
         return counted
 
     for name in ("execute", "rows", "row", "each"):
-        monkeypatch.setattr(_SqliteTx, name, counting(getattr(_SqliteTx, name)))
+        monkeypatch.setattr(SqliteTx, name, counting(getattr(SqliteTx, name)))
     return run
 
 

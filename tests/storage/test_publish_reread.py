@@ -62,6 +62,7 @@ class Published:
 
     async def revised(self) -> None:
         """Make every revision that is due."""
+        await self.archive.study_uids(limit=1)  # the rows of all that was taken in are there
         self.reviser._unseen = ""
         await self.reviser._refill()
         await self.reviser.revise_due()
@@ -172,3 +173,14 @@ async def test_studies_with_a_number_that_is_none_are_published_and_told(tmp_pat
         assert await made.store.unread_numbers(10) == (2, ["1.2.77.2", "1.2.77.3"])
         assert await made.store.unread_numbers(1) == (2, ["1.2.77.2"])
         assert all([await made.version(number) for number in (1, 2, 3)])
+
+
+async def test_what_was_acknowledged_is_listed_or_waits(tmp_path: Path) -> None:
+    """However late its row: whoever is told that nothing waits may say "no imaging" (D19)."""
+    async with held(tmp_path) as node:
+        node.archive.rules = TOLD
+        made = Published(node)
+        made.reviser.start()
+        await node.put(_study(1, mapped=True))
+        await made.reviser.catch_up()
+        assert made.reviser.pending() == ["1.2.77.1"]

@@ -11,6 +11,14 @@ import psycopg
 import pytest
 from registry_samples import NHS, member, nhs, patient
 
+from crosslight.runtime.backup_files import (
+    SEALED,
+    Damaged,
+    Vault,
+    identities_of,
+    new_identity,
+    recipients_of,
+)
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.seams import system_seams
@@ -22,7 +30,7 @@ from crosslight.standards.study import Patient, PersonName
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore
-from registry.backup import backup, restore
+from registry.backup import COMPLETE, backup, restore
 from registry.commands import Offline, opened
 from registry.config import FILE
 from registry.identity.store import IdentityStore
@@ -167,3 +175,50 @@ async def test_a_restore_that_failed_leaves_nothing_that_would_be_served(tmp_pat
     assert not (back / FILE).exists()
     audit.write_bytes(kept)
     assert await restore(target, back, system_seams())
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+async def test_an_encrypted_backup_of_a_registry_holds_nothing_in_the_clear(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    values: dict[str, dict[str, Any]] = {"listen": {"host": "127.0.0.1"}}
+    if engine == "postgres":
+        url = _anew(request.getfixturevalue("postgres_dsn"), "sealed_backup_test")
+        values["database"] = {"url": url, "audit_url": url}
+    folder, target, files = tmp_path / "registry", tmp_path / "backup", SystemFiles()
+    init_registry(folder, files, SystemIds(), values)
+    async with opened(folder) as before:
+        await before.members.invite("RTK", "https://localhost", name="Ashford")
+    keys = [tmp_path / "key", tmp_path / "another"]
+    public = [new_identity(key, files) for key in keys]
+    vault = Vault(files, recipients=recipients_of(public[:1]))
+    for _ in range(2):  # again over the first
+        await backup(folder, target, system_seams(), vault)
+    written = [path for path in target.rglob("*") if path.is_file()]
+    assert {path.name for path in written if path.suffix != SEALED} == {COMPLETE}
+    assert len(written) > 5
+    for path in written:
+        assert path.stat().st_mode & 0o777 == 0o600
+        for clear in (b"PRIVATE KEY", b"Ashford", b"[listen]", b"SQLite format"):
+            assert clear not in path.read_bytes(), path
+    assert not [path for path in folder.iterdir() if path.name.startswith(".backup")]
+    for refused in (
+        restore(target, tmp_path / "none", system_seams()),
+        restore(target, tmp_path / "wrong", system_seams(), identities_of(keys[1:])),
+    ):
+        with pytest.raises(ConfigError, match=r"encrypted|does not open"):
+            await refused
+    for name in ("none", "wrong"):
+        assert list((tmp_path / name).iterdir()) == []
+    with pytest.raises(Conflict, match="an encrypted backup"):
+        await backup(folder, target, system_seams())
+    if engine == "postgres":
+        _anew(request.getfixturevalue("postgres_dsn"), "sealed_backup_test")
+    assert await restore(target, tmp_path / "back", system_seams(), identities_of(keys[:1]))
+    async with opened(tmp_path / "back") as after:
+        assert [m.code for m in after.members.everyone()] == ["RTK"]
+    assert not [path for path in (tmp_path / "back").iterdir() if path.name.startswith(".backup")]
+    sealed = target / f"{FILE}{SEALED}"
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"x")
+    with pytest.raises(Damaged):
+        await restore(target, tmp_path / "cut", system_seams(), identities_of(keys[:1]))

@@ -13,6 +13,7 @@ from registry_samples import grown, nhs, patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import CrosslightError
+from crosslight.standards.records import changed
 from crosslight.standards.xds.model.publication import Publication
 from registry.intake.grouping import first_group, names_of
 from registry.intake.submission import Acceptance, Publish, SetAvailability
@@ -81,12 +82,12 @@ async def test_the_same_submission_at_the_same_time_is_accepted_once(database: D
 async def test_one_that_is_refused_does_not_hold_up_the_others(database: Db) -> None:
     room = await _room(database)
     good = [_publication(room, "RA2", n) for n in range(1, 5)]
-    unknown = replace(
+    unknown = changed(
         good[1],
         replaces_entry_uuid=good[3].entry_uuid,
         replaces_uuid=good[1].entry_uuid.replace("01", "06", 1),
     )
-    alien = replace(good[2], source=room.member("RTK").source)
+    alien = changed(good[2], source=room.member("RTK").source)
     told = await _outcomes(room, [("RA2", good[0]), ("RA2", unknown), ("RA2", alien), ("RA2", good[3])])
     assert [told[0], told[3]] == ["accepted", "accepted"]
     assert "accepted" not in told[1:3]
@@ -130,7 +131,7 @@ async def test_what_deprecates_goes_alone(database: Db) -> None:
         f"{room.member('RA2').id} {one.record.study_uid}",
     } <= names
     assert names_of(room.grpc("RA2", publish)) is None
-    foreign = replace(
+    foreign = changed(
         one, replaces_entry_uuid="urn:uuid:6c8b4f4a-0000-4000-8000-000000000001", replaces_uuid="urn:uuid:2"
     )
     assert names_of(room.soap("RA2", replace(publish, publication=foreign))) is None

@@ -32,7 +32,7 @@ from crosslight.standards.problem import ConfigError, Unauthenticated
 from node.membership.config import RegionConfig
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.oidc import challenge, claim, person
-from registry.access.sessions import holds
+from registry.access.sessions import session_end
 from registry.access.signin import local_path
 from registry.access.store import StoredSession
 from registry.members.config import MembersConfig
@@ -46,7 +46,8 @@ def test_who_runs_the_region_sees_no_patient() -> None:
 
 
 ACTIONS, FACES = frozenset(get_args(Action)), frozenset(get_args(Face))
-#: Allowed by other rules than the table: a provider's word, an invitation, being at the node's machine.
+#: Allowed by other rules than the table: a provider's word, an invitation, being at the node's machine, its
+#: configuration.
 ELSEWHERE = {
     "sign-in",
     "sign-out",
@@ -62,6 +63,11 @@ ELSEWHERE = {
     "backup",
     "restore",
     "expire",
+    "announce",
+    "verify",
+    "commit",
+    "hold",
+    "lift-hold",
 }
 
 
@@ -70,10 +76,9 @@ def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
         action for row in TABLE.values() for actions in row.values() for action in actions
     } == ACTIONS - ELSEWHERE
     assert {face for row in TABLE.values() for face in row} == FACES - {
-        "dimse",
         "join",
         "token",
-    }, "callers by AE title, invitations, and tokens for tokens"
+    }, "invitations, and tokens for tokens"
 
 
 def test_only_those_who_were_granted_it_ask_for_whoever_there_is() -> None:
@@ -112,7 +117,8 @@ def test_an_outside_system_may_do_what_it_was_granted_and_nothing_else(
 def test_a_members_own_node_retrieves_nothing() -> None:
     node = Principal(subject="member:RTK", roles=frozenset({"member"}), organisation="RTK", member=1)
     may = {(face, action) for face in FACES for action in ACTIONS if decide(node, face, action).permit}  # type: ignore[arg-type]  # of the literals themselves
-    assert {action for _, action in may} == {"search", "publish", "delete", "feed"}
+    assert {action for _, action in may} == {"search", "publish", "delete", "feed", "list-for-order"}
+    assert [face for face, action in may if action == "list-for-order"] == ["fhir"]
     assert {face for face, action in may if action == "search"} == {"xds"}
 
 
@@ -167,8 +173,13 @@ def test_session_limits(age_m: float, unused_m: float, expected: bool) -> None:
         created=created,
         seen=NOW - timedelta(minutes=unused_m),
         ends=created + timedelta(hours=12),
+        checked=NOW,
     )
-    assert holds(stored, NOW, timedelta(minutes=30)) is expected
+    idle, hour = timedelta(minutes=30), timedelta(hours=1)
+    assert (session_end(stored, idle, hour) > NOW) is expected
+    for checked_h, holds in ((1.9, expected), (2, False)):
+        stored = replace(stored, checked=NOW - timedelta(hours=checked_h))
+        assert (session_end(stored, idle, hour) > NOW) is holds, "nobody vouched for its roles for so long"
 
 
 @pytest.mark.parametrize(

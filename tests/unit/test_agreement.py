@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from registry_samples import member, patient, study
 
+from crosslight.standards.records import changed
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.gateway.agreement import agree
 
@@ -17,7 +17,7 @@ B = SeriesRecord(series_uid="1.2.2", modality="CT", n_instances=2, digest="b" * 
 
 def record(*series: SeriesRecord, **more: Any) -> StudyRecord:
     made = study(patient(member("RTK", 1)), 1).with_series(series or (A, B), detail="full")
-    return replace(made, **more)
+    return changed(made, **more)
 
 
 def test_one_copy_and_equal_copies_agree() -> None:
@@ -26,20 +26,20 @@ def test_one_copy_and_equal_copies_agree() -> None:
 
 
 def test_a_holder_that_says_no_digests_agrees_by_numbers() -> None:
-    assert agree([record(), record(replace(A, digest=""), replace(B, digest=""))])
+    assert agree([record(), record(changed(A, digest=""), changed(B, digest=""))])
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        record(replace(A, n_instances=500), B),
+        record(changed(A, n_instances=500), B),
         record(A, B, n_instances=500),
         record(A, B, n_instances=500, progress="arriving"),
         record(A, progress="arriving"),
-        record(replace(A, digest="c" * 64), B),
-        record(replace(A, series_uid="1.2.9"), B),
-        record(replace(A, n_instances=2), replace(B, n_instances=3)),
-        record(A, B, replace(A, series_uid="1.2.3")),
+        record(changed(A, digest="c" * 64), B),
+        record(changed(A, series_uid="1.2.9"), B),
+        record(changed(A, n_instances=2), changed(B, n_instances=3)),
+        record(A, B, changed(A, series_uid="1.2.3")),
         record(A, B, series=(), detail="manifest"),
         record(A, B, series=(), n_series=0, n_instances=0, detail="entry"),
     ],

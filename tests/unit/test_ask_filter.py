@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from registry_samples import member, patient, published, study
 
+from crosslight.standards.records import changed
 from registry.ask.filter import matches
 from registry.ask.question import StudyFilter
 from registry.identity.model import RecordKey
@@ -16,7 +16,7 @@ from registry.index.model import Holding
 
 def _held(description: str) -> Holding:
     home = member("RTK", 1)
-    record = replace(study(patient(home), 1), description=description)
+    record = changed(study(patient(home), 1), description=description)
     made = published(home, record, 1)
     return Holding(
         member=home.id,

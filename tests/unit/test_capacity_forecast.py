@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from crosslight import __version__
 from crosslight.standards.problem import ConfigError
 from simulations.__main__ import main
 from simulations.capacity import demand, service_times
 from simulations.capacity.answers import Answer
+from simulations.capacity.compared import Compared, Comparison
 from simulations.capacity.forecast import answer
 from simulations.capacity.network import REGISTRY, RegionNetwork
 from simulations.capacity.report import render, short_answers, span, wait
@@ -168,20 +168,6 @@ def test_what_if_changes_the_region_and_not_the_file(tmp_path: Path) -> None:
         WhatIf(moves=(MovePlan(member="X"),)).applied(region)
 
 
-def test_service_times_say_when_they_are_old(tmp_path: Path) -> None:
-    path = tmp_path / "times.json"
-    path.write_bytes(service_times.FILE.read_bytes())
-    kept = service_times.write({"find_s": 0.5}, {"list": 0.1}, "a machine", TODAY, path)
-    assert service_times.read(path) == kept
-    assert (kept.times.find_s, kept.times.picture_s, kept.release) == (0.5, TIMES.picture_s, __version__)
-    assert kept.age(TODAY) == ""
-    assert "120 days old" in kept.age(date(2027, 3, 30))
-    assert "of release 0.1" in replace(kept, release="0.1").age(TODAY)
-    path.write_text('{"times": {}}')
-    with pytest.raises(ConfigError, match="service time"):
-        service_times.read(path)
-
-
 def _answered() -> tuple[Topology, Answer]:
     region = replace(_region(STAR), name='R & <b>"Sons"</b>')
     return region, answer(region, TIMES, years=1)
@@ -189,14 +175,26 @@ def _answered() -> tuple[Topology, Answer]:
 
 def test_the_report_has_the_answer_first_and_fetches_nothing() -> None:
     region, answered = _answered()
-    measured = replace(service_times.read(), errors={"list at 30% load": -0.04})
+    row = Compared(
+        question="a list",
+        load=0.4,
+        rate=50,
+        measured_p50_s=0.02,
+        measured_p95_s=0.1,
+        predicted_p50_s=0.021,
+        predicted_p95_s=0.096,
+    )
+    beside = Comparison(measured=TODAY, release="0.3.0", machine="2 cores", rows=(row,))
+    measured = replace(service_times.read(), compared=beside)
     page = render(answered, region, measured, TODAY)
     assert page == render(answered, region, measured, TODAY)
     assert page.index("The answer") < page.index("<table") < page.index("What fails")
     assert "R &amp; &lt;b&gt;&#34;Sons&#34;&lt;/b&gt;" in page
     assert "<b>" not in page
     assert page.count("<svg") == 4
-    assert "list at 30% load: -4 %" in page
+    assert "off by 5 % at most" in page
+    assert "<td>-4 %</td>" in page
+    assert "not compared" in render(answered, region, replace(measured, compared=None), TODAY)
     for reaching in ("<script", "<link", "src=", "url(http", "@import"):
         assert reaching not in page
 

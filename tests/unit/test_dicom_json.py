@@ -42,6 +42,32 @@ def test_names_go_in_and_come_out_exactly(name: str) -> None:
     assert text_of(attributes(PatientName=name), "PatientName") == name
 
 
+TEXTS = st.one_of(st.none(), st.text(max_size=8), st.sampled_from(["", "a\\b", '<&>"', "山", "\n", "\x00"]))
+LISTED = st.one_of(TEXTS, st.lists(TEXTS, max_size=3), st.lists(TEXTS, max_size=3).map(tuple))
+NUMBERS = st.one_of(st.none(), st.integers(0, 2**31), st.sampled_from(["", "0", " 7 ", "1.5", "x"]))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "StudyDescription": LISTED,
+            "PatientName": LISTED,
+            "ModalitiesInStudy": LISTED,
+            "NumberOfStudyRelatedSeries": NUMBERS,
+            "PatientWeight": NUMBERS,
+            "RetrieveURL": TEXTS,
+        },
+    )
+)
+def test_many_at_once_are_as_each_alone_in_tag_order(said: dict[str, object]) -> None:
+    alone = [
+        attribute(keyword, value if isinstance(value, list | tuple) else [value])
+        for keyword, value in said.items()
+    ]
+    assert dumps([attributes(**said)]) == dumps([dict(sorted(alone))])
+
+
 def test_pydicom_reads_it() -> None:
     row = attributes(
         PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 from aiohttp import MultipartReader
@@ -43,6 +44,13 @@ def written(parts: list[bytes], boundary: str = "BoundarY") -> bytes:
 def read(
     body: bytes, step: int, boundary: str = "BoundarY", **limits: int
 ) -> list[tuple[dict[str, str], bytes]]:
+    """By copies and by views, which give the same."""
+    found = _read(body, step, boundary, **limits)
+    assert _read(body, step, boundary, views=True, **limits) == found
+    return found
+
+
+def _read(body: bytes, step: int, boundary: str, **limits: Any) -> list[tuple[dict[str, str], bytes]]:
     reader = RelatedReader(boundary, **limits)
     found: list[tuple[dict[str, str], bytes]] = []
     for start in range(0, len(body), step):

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 CONFORMANCE = sorted((ROOT / "docs" / "conformance").glob("*.md"))
 GUIDES = "\n".join(
-    (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/operations.md", "docs/simulation.md")
+    (ROOT / name).read_text("utf-8")
+    for name in ("README.md", "docs/operations.md", "docs/simulation.md", "docs/drills.md")
 )
 COMMANDS = {"crosslight": crosslight, "crosslight-node": node, "crosslight-registry": registry}
 

@@ -34,6 +34,7 @@ from crosslight.standards.fhir.terms import (
 from crosslight.standards.fhir.times import started
 from crosslight.standards.fhir.wire import dumps
 from crosslight.standards.ids import Identifier
+from crosslight.standards.records import changed
 from crosslight.standards.study import Coded, PersonName, SeriesRecord, StudyRecord, StudyTime
 
 
@@ -79,14 +80,14 @@ def test_study_says_what_is_held() -> None:
 )
 def test_body_sites_are_snomed_where_dicom_has_them_so(sent: str, shown: dict[str, str] | None) -> None:
     record = ct()
-    found = made(replace(record, series=(replace(record.series[0], body_site=sent),)))
+    found = made(changed(record, series=(changed(record.series[0], body_site=sent),)))
     assert found["series"][0].get("bodySite") == shown
 
 
 def test_arriving_is_registered_and_secondary_is_not_in_the_headline() -> None:
     record = ct()
     sr = SeriesRecord(series_uid=record.study_uid + ".9", modality="SR", number="99", n_instances=1)
-    record = replace(record.with_series((*record.series, sr), detail="full"), progress="arriving")
+    record = changed(record.with_series((*record.series, sr), detail="full"), progress="arriving")
     found = made(record, conflict=True)
     assert found["status"] == "registered"
     assert [m["code"] for m in found["modality"]] == ["CT"]
@@ -95,7 +96,7 @@ def test_arriving_is_registered_and_secondary_is_not_in_the_headline() -> None:
 
 
 def test_entry_detail_claims_no_counts_and_withheld_person_shows_only_the_local_number() -> None:
-    record = replace(ct(), series=(), n_series=0, n_instances=0, detail="entry")
+    record = changed(ct(), series=(), n_series=0, n_instances=0, detail="entry")
     found = made(record, person=None)
     assert "numberOfSeries" not in found
     assert "reference" not in found["subject"]
@@ -129,7 +130,7 @@ def test_version_changes_with_what_is_shown_and_only_then() -> None:
 )
 def test_started_keeps_the_local_reading(date: str, time: str, zone: str, expected: str) -> None:
     assert started(StudyTime(date=date, time=time, zone=zone))["started"] == expected
-    assert made(replace(ct(), time=StudyTime(date=date, time=time, zone=zone)))["started"] == expected
+    assert made(changed(ct(), time=StudyTime(date=date, time=time, zone=zone)))["started"] == expected
 
 
 @pytest.mark.parametrize(
@@ -137,14 +138,14 @@ def test_started_keeps_the_local_reading(date: str, time: str, zone: str, expect
     [("20240101", "09", "+0000"), ("20240101", "120000", ""), ("20240101", "9x", "")],
 )
 def test_a_time_that_fhir_cannot_say_stays_beside_the_date(date: str, time: str, zone: str) -> None:
-    found = made(replace(ct(), time=StudyTime(date=date, time=time, zone=zone)))
+    found = made(changed(ct(), time=StudyTime(date=date, time=time, zone=zone)))
     assert found["started"] == "2024-01-01"
     assert found["_started"]["extension"][0]["valueString"] == time
 
 
 @pytest.mark.parametrize("date", ["", "20241341", "yesterday", "2024"])
 def test_undated_is_marked(date: str) -> None:
-    found = made(replace(ct(), time=StudyTime(date=date, time="120000")))
+    found = made(changed(ct(), time=StudyTime(date=date, time="120000")))
     assert "started" not in found
     assert found["_started"]["extension"][0]["valueCode"] == "unknown"
 
@@ -168,13 +169,13 @@ def test_text_is_exact(
     description: str, series: str, meaning: str, code: str, accession: str, institution: str
 ) -> None:
     record = ct()
-    record = replace(
+    record = changed(
         record,
         description=description,
         accessions=(Identifier(accession, namespace=meaning),),
         institution=institution,
         procedure_codes=(Coded(code, "99LOCAL", meaning),),
-        series=(replace(record.series[0], description=series),),
+        series=(changed(record.series[0], description=series),),
     )
     found = orjson.loads(dumps(imaging_study(holding(record), REGION_FACTS, SYSTEMS)))
     assert found.get("description", description) == description
@@ -191,7 +192,7 @@ def test_text_is_exact(
 
 @given(family=components, given_name=components)
 def test_names_are_exact(family: str, given_name: str) -> None:
-    record = replace(ct(), patient=replace(ct().patient, name=PersonName(f"{family}^{given_name}")))
+    record = changed(ct(), patient=replace(ct().patient, name=PersonName(f"{family}^{given_name}")))
     found = orjson.loads(dumps(patient_resource(person(record_facts(record)), SYSTEMS, incarnation="inc1")))
     assert found["name"][0]["family"] == family
     assert found["name"][0]["given"] == [given_name]
@@ -200,7 +201,7 @@ def test_names_are_exact(family: str, given_name: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_text_gives_a_valid_resource(anything: str) -> None:
     record = ct()
-    record = replace(
+    record = changed(
         record,
         description=anything,
         referrer=anything,
@@ -209,7 +210,7 @@ def test_any_text_gives_a_valid_resource(anything: str) -> None:
         procedure_codes=(Coded(anything, anything, anything),),
         body_sites=(anything,),
         series=(
-            replace(
+            changed(
                 record.series[0],
                 description=anything,
                 number=anything,

@@ -25,7 +25,7 @@ from fhir_mapping_examples import (
 )
 from registry_samples import NHS, REGION, nhs, patient
 
-from crosslight.standards.fhir.bundle import entry, outcome_entry, searchset
+from crosslight.standards.fhir.bundle import entry, joined, outcome_entry, searchset
 from crosslight.standards.fhir.capability import capability_statement
 from crosslight.standards.fhir.directory import (
     member_endpoint,
@@ -45,6 +45,7 @@ from crosslight.standards.fhir.terms import (
 from crosslight.standards.fhir.wire import dumps
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, MemberUnreachable
+from crosslight.standards.records import changed
 from crosslight.standards.study import PersonName
 from registry.fhir.table import SPECS
 
@@ -54,7 +55,7 @@ from registry.fhir.table import SPECS
 def test_patient_shows_every_record_and_says_when_they_differ() -> None:
     first, second = ct(), ct(8)
     other = replace(patient(RTK, "H2", number=NUMBER, family="Bakker", traced=True), birth_date="19610204")
-    facts = person(record_facts(first), record_facts(replace(second, patient=other)))
+    facts = person(record_facts(first), record_facts(changed(second, patient=other)))
     found = patient_resource(facts, SYSTEMS, incarnation="inc1")
     PatientModel.model_validate_json(dumps(found))
     assert {e["valueCode"] for e in found["extension"] if e["url"] == EXT_DIFFERS} == {"name", "birthDate"}
@@ -152,7 +153,8 @@ def test_outcomes_and_bundle() -> None:
     outcome = operation_outcome([Issue(severity="information", code="informational", text="All well.")])
     study_entry = entry(imaging_study(holding(ct()), REGION_FACTS, SYSTEMS), "https://r/fhir", "match")
     told = outcome_entry(outcome, "0123456789abcdef0123456789ABCDEF")
-    bundle = searchset([study_entry, told], links={"self": "https://r/fhir/ImagingStudy"}, total=1)
+    links = {"self": "https://r/fhir/ImagingStudy"}
+    bundle = searchset(joined([study_entry]), told, links=links, total=1)
     Bundle.model_validate_json(dumps(bundle))
     assert told.url == "urn:uuid:01234567-89ab-cdef-0123-456789abcdef"
     assert outcome_entry(outcome, "a caller's own").url.startswith("urn:uuid:")

@@ -171,7 +171,6 @@ CHANGES_FILES = re.compile(
 )
 #: Each with its reason.
 BESIDE_FILES = {
-    "node/archive/backup_files.py",  # writes to another medium, which need not be the service's disk
     "registry/members/certificates.py",  # owed
 }
 

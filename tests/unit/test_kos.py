@@ -45,7 +45,7 @@ def record(**changes: object) -> StudyRecord:
         description="CT <chest> & more",
         time=StudyTime(date="20250701", time="101010", zone="Europe/London", zone_source="site"),
     )
-    return StudyRecord(**{**{f: getattr(base, f) for f in base.__slots__}, **changes})
+    return StudyRecord(**{**{f: getattr(base, f) for f in base.__struct_fields__}, **changes})
 
 
 INSTANCES = [instance(2, 1, SR), instance(1, 10), instance(1, 2), instance(3, 1, ECG)]

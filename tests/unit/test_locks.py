@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCKS = ("build", "run", "simulate", "dev")
+LOCKS = ("build", "run", "simulate", "dev", "audit")
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.]+)((?: --hash=sha256:[0-9a-f]{64})*)\Z")
 
 
@@ -38,6 +38,7 @@ def wanted(lock: str) -> list[str]:
         "build": [*groups["build"], *PROJECT["build-system"]["requires"]],
         "simulate": PROJECT["project"]["optional-dependencies"]["simulate"],
         "dev": groups["dev"],
+        "audit": groups["audit"],
     }[lock]
 
 

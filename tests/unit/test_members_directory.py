@@ -70,9 +70,15 @@ def _member(code: str, status: str = "active") -> Member:
 def _document(
     keys: TokenKeys, version: int, at_s: float = 0, hours: float = 1, status: str = "active"
 ) -> DirectoryDocument:
-    now = NOW + timedelta(seconds=at_s)
+    issued = int((NOW + timedelta(seconds=at_s)).timestamp())
     return directory_document(
-        (_member("RTK", status),), CredentialFacts(), REGION, keys, version=version, now=now, hours=hours
+        (_member("RTK", status),),
+        CredentialFacts(),
+        REGION,
+        keys,
+        version=version,
+        issued=issued,
+        expires=issued + int(hours * 3600),
     )
 
 
@@ -257,6 +263,14 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     restarted.serve()
     restarted.refresh(saved)
     assert restarted.presence(M, 60).reachable
+    assert restarted.presence(M, 60).unheard, "what it said is a minute old"
+    again = restarted.opened(M)
+    assert restarted.presence(M, 60).unheard, "it has linked, and said nothing yet"
+    restarted.heard(M, again, Report(waiting=1))
+    assert not restarted.presence(M, 60).unheard
+    restarted = _board(clock, "p3")
+    restarted.serve()
+    restarted.refresh(saved)
     clock.at_s = 66.5
     assert not restarted.presence(M, 60).reachable
     assert restarted.presence(M, 60).since == NOW
@@ -266,6 +280,23 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     fresh.refresh(lost)
     assert not fresh.presence(M, 60).reachable  # one that was unreachable is so at once
     assert fresh.presence(M, 60).parked == 1
+
+
+def test_what_a_member_said_before_it_was_away_is_old_until_it_says_more() -> None:
+    clock = FakeClock()
+    board = _board(clock)
+    token = board.opened(M)
+    assert board.presence(M, 60).unheard
+    board.heard(M, token, Report())
+    renewed = board.opened(M)  # beside a link that is up: nothing was missed
+    assert not board.presence(M, 60).unheard
+    clock.at_s = 3
+    board.lost(M, renewed)
+    board.opened(M)
+    assert board.presence(M, 60).unheard
+    other = _board(clock, "p2")  # another process says the same
+    other.refresh(board.unwritten())
+    assert other.presence(M, 60).unheard
 
 
 def test_what_faces_say_is_written_as_soon_as_it_is_so() -> None:

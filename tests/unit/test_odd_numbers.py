@@ -4,7 +4,6 @@ an answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +19,7 @@ from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.problem import Invalid, Malformed
+from crosslight.standards.records import changed
 from crosslight.standards.study import InstanceRef
 from node.serve.frames import frame_list
 from registry.index.codec import Codec
@@ -40,7 +40,7 @@ def test_the_gate_lets_an_odd_number_of_frames_pass(number: str) -> None:
 @pytest.mark.parametrize("number", ODD)
 def test_a_study_with_odd_numbers_is_published_and_answered(number: str) -> None:
     record = study(patient(RTK, number=nhs(1)), 1)
-    record = record.with_series((replace(s, number=number) for s in record.series), detail="full")
+    record = record.with_series((changed(s, number=number) for s in record.series), detail="full")
     instance = InstanceRef(
         study_uid=record.study_uid,
         series_uid=record.series[0].series_uid,

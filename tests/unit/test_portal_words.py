@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from unicodedata import category
 
 import portal_samples as samples
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Oid
 from crosslight.standards.study import PersonName, StudyTime
@@ -68,6 +71,18 @@ def test_numbers_and_their_labels() -> None:
     assert words.number(Identifier("A-1")) == "A-1"
     assert words.number_label(NHS_NUMBER_OID, samples.REGION) == "NHS No."
     assert words.number_label(CHI_OID, samples.REGION) == "CHI No."
+
+
+LINES = st.text(st.sampled_from("a é山\t\n\x00\x85\u00a0\u00ad\u200b\u200e\u2028\u202e\u2066\ue000\ufffe"))
+
+
+@given(LINES | st.text())
+@settings(max_examples=40)
+def test_a_line_has_no_control_and_no_direction_characters(text: str) -> None:
+    """Read one by one, as they were before whole texts were looked at."""
+    away = {0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    kept = (" " if category(c) in ("Cc", "Zl", "Zp") else c for c in text if ord(c) not in away)
+    assert words.plain(text) == "".join(kept).strip()
 
 
 def test_small_words() -> None:
@@ -184,7 +199,7 @@ def test_one_row_for_each_study_newest_first() -> None:
     assert second.holders == "RA2 RYR"
     assert second.opening == "Open now"
     assert conflict.conflict
-    assert [c.images for c in conflict.copies] == [4, 4]
+    assert [c.record.n_instances for c in conflict.copies] == [4, 4]
     assert conflict.choice
     assert conflict.default is None, "nobody chooses but the reader"
     assert conflict.address == ""

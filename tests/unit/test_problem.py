@@ -29,6 +29,8 @@ OUTSIDE = {
     "simulations/faults/invariants.py:BrokenError",
     "crosslight/runtime/children/wire.py:Broken",  # a child's owner says it in words of the tree
     "crosslight/runtime/db/seam.py:TooMuch",  # a reading begins again in a wider lane: nobody is told
+    "crosslight/runtime/proxies.py:ProxyRefusedError",  # said by status in words of the tree
+    "node/dimse/upper.py:AssociationRejected",  # an A-ASSOCIATE-RJ, which the caller's own code words
     "registry/fhir/plan.py:Misunderstood",  # a search is answered, and says what it left out
     "registry/intake/accept.py:_HalfDoneError",  # a batch is taken apart: it never leaves the file
 }
@@ -123,6 +125,17 @@ WIRES = {
         "XDSRegistryError",
         "AR 204",
         "RETRY",
+        0xC000,
+    ),
+    "RangeNotSatisfiable": (
+        416,
+        None,
+        "invalid",
+        "Sender",
+        "",
+        "XDSRegistryError",
+        "AR 207",
+        "REFUSED",
         0xC000,
     ),
     "NotAcceptable": (

@@ -11,6 +11,7 @@ from registry_samples import member
 from crosslight.pb import feed_pb2 as pb
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.problem import ConfigError
+from crosslight.standards.records import changed
 from crosslight.standards.study import ManifestFacts
 from node.membership.config import ForeignRegistryConfig
 from node.membership.model import in_authority
@@ -106,9 +107,9 @@ def test_why_a_study_was_asked_for_stays_at_the_trust() -> None:
     act = act_to_pb(
         job(
             Delivery(kind="fresh", version=V2),
-            replace(REVISION, record=replace(record, reason="query malignancy")),
+            replace(REVISION, record=changed(record, reason="query malignancy")),
         )
     )
     taken = act_from_pb(act, member("RTK", 1))
     assert isinstance(taken, Publish)
-    assert taken.publication.record == replace(record, reason="")
+    assert taken.publication.record == changed(record, reason="")

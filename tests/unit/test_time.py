@@ -4,7 +4,6 @@ zone there is.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -19,6 +18,7 @@ from crosslight.standards.dicom.record.record import study_time
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.fhir.times import DateValue, parse_date, started
+from crosslight.standards.records import changed
 from crosslight.standards.study import StudyTime, utc_interval
 from crosslight.standards.xds.mapping import study_times
 from registry.ask.filter import matches, window
@@ -87,7 +87,7 @@ def at(date: str, time: str = "", zone: str = LONDON) -> StudyTime:
 def holding(time: StudyTime) -> Holding:
     """A holding that began then."""
     home = member("RTK", 3)
-    record = replace(study(patient(home), 1, modality="CT"), time=time)
+    record = changed(study(patient(home), 1, modality="CT"), time=time)
     return Holding(
         member=home.id,
         record_key=RecordKey(1),

@@ -11,7 +11,7 @@ import pytest
 
 from crosslight.runtime import large_answers as turns
 from crosslight.runtime.db import SqliteDb, Tx
-from crosslight.runtime.db import sqlite as db_module
+from crosslight.runtime.db import sqlite_tx as db_module
 from crosslight.runtime.large_answers import STEP, LargeAnswers, in_steps
 from crosslight.runtime.workers import SystemWorkers
 

@@ -12,6 +12,7 @@ from xds_examples import CX, NHS, SECRET, SOURCE, publication, through_xml
 
 from crosslight.standards.ids import Identifier, Oid, Version
 from crosslight.standards.problem import Invalid
+from crosslight.standards.records import changed
 from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.study import Coded, Patient, PersonName, StudyRecord, StudyTime
 from crosslight.standards.xds.mapping import values, views
@@ -113,11 +114,11 @@ def test_what_the_procedure_says(
     """typeCode and confidentialityCode by the region's table, each by the first row that says it; the same on
     both roads.
     """
-    record = replace(
+    record = changed(
         RECORD, description=description, procedure_codes=tuple(Coded(value, "99LOCAL") for value in codes)
     )
     source = replace(SOURCE, organisation_authority=Oid("1.2.3.4"), procedure_codes=TABLE)
-    pub = replace(publication(record), source=source)
+    pub = changed(publication(record), source=source)
     said = through_xml(views.objects_of(pub, CX))
     entry = said.documents[0]
     assert entry.type_code is not None
@@ -131,13 +132,13 @@ def test_what_the_procedure_says(
     assert views.document_entry(back, CX).type_code == entry.type_code, (
         "also before the procedure is known there"
     )
-    assert views.extras_of(replace(back, record=record), entry).get("entry", {}).keys() <= {"event_codes"}
+    assert views.extras_of(changed(back, record=record), entry).get("entry", {}).keys() <= {"event_codes"}
 
 
 @pytest.mark.parametrize(("pattern", "fits"), [("*", True), ("**", True), ("?*", False), ("CT*", False)])
 def test_a_row_for_every_study_holds_also_without_a_description(pattern: str, fits: bool) -> None:
     table = (ProcedureCodes(procedure=pattern, confidentiality="R"),)
-    codes = values.codes_of(replace(RECORD, description="", procedure_codes=()), table)
+    codes = values.codes_of(changed(RECORD, description="", procedure_codes=()), table)
     assert [code.value for code in codes] == ["18748-4", "R" if fits else "N"]
 
 
@@ -183,7 +184,7 @@ def test_registered_form_and_associations() -> None:
 def test_own_publication_comes_back_without_extras() -> None:
     pub = publication(RECORD, replaced=True)
     # any document id: not ours
-    pub = replace(pub, manifest=replace(pub.manifest, document_uid=pub.entry_uuid))
+    pub = changed(pub, manifest=changed(pub.manifest, document_uid=pub.entry_uuid))
     said = views.objects_of(pub, CX)
     entry = said.documents[0]
     back = views.publication_from_submission(
@@ -209,7 +210,7 @@ def test_a_growing_study_says_so_and_is_heard() -> None:
     """D14 on the SOAP road: what FHIR calls registered is extra metadata of the entry, and comes back as no
     extra.
     """
-    growing = publication(replace(RECORD, progress="arriving"))
+    growing = publication(changed(RECORD, progress="arriving"))
     for pub in (growing, publication(RECORD)):
         entry = through_xml(views.objects_of(pub, CX)).documents[0]
         back = views.publication_from_submission(entry, source=SOURCE, secret=SECRET, zone="Europe/London")
@@ -223,7 +224,7 @@ def test_own_version_needs_the_secret() -> None:
 
     uid = DerivedId(Kind.DOCUMENT, Version(1, 7), study_tag(SECRET, RECORD.study_uid)).uid()
     pub = publication(RECORD)
-    entry = views.document_entry(replace(pub, manifest=replace(pub.manifest, document_uid=uid)), CX)
+    entry = views.document_entry(changed(pub, manifest=changed(pub.manifest, document_uid=uid)), CX)
     assert views.own_version(entry, SECRET) == Version(1, 7)
     assert views.own_version(entry, b"other") is None
     assert views.own_version(replace(entry, unique_id="1.2.3"), SECRET) is None

@@ -89,7 +89,11 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def expire_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of ``audit expire``."""
     before = click.option(
-        "--before", "day", required=True, metavar="DAY", help="Remove what is from before this day (UTC)."
+        "--before",
+        "day",
+        required=True,
+        metavar="DAY",
+        help="Remove the months that were over on this day (UTC).",
     )
     dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
     return before(dry_run(command))
@@ -111,7 +115,8 @@ def say_expired(expired: Expired, console: Console, *, dry_run: bool) -> None:
     when = f", from {expired.oldest} to {expired.newest}" if expired.acts else ""
     verb = "would be removed" if dry_run else "removed"
     console.print(
-        f"{counted(expired.acts, 'act')} {verb}{when}. SHA-256 of their rows: {expired.digest}",
+        f"{counted(expired.acts, 'act')} {verb}{when}: all from before {expired.before}."
+        f" SHA-256 of their rows: {expired.digest}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
 
+from crosslight.runtime.audit.months import FIRST, month_number
+from crosslight.runtime.audit.shorthand import Shorthand, in_ms, pack_correlation, whole
 from crosslight.runtime.credentials import plain_subject, uri_of
 from crosslight.standards.access import Action
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid
+
+Param = str | int | bytes
+
+#: Acts of patients: as the present schema has them, and as the one before had.
+_OF_PATIENT = (
+    "a.seq IN (SELECT x.seq FROM audit_patient_whom p JOIN audit_act x ON x.whom = p.whom"
+    " WHERE p.patient IN (MARKS) UNION ALL SELECT p.act FROM audit_patient_act p WHERE p.patient IN (MARKS))"
+)
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}\Z")
@@ -62,9 +73,56 @@ class Selection:
         said = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "patient"}
         return {name: value for name, value in said.items() if value}
 
-    def where(self) -> tuple[str, list[str | int]]:
-        """The condition on ``audit_entry a``, and its parameters."""
-        parts: list[tuple[str, tuple[str | int, ...]]] = [("a.kind = 'act'", ())]
+    def where(
+        self, short: Shorthand, authorities: Sequence[str], years: Sequence[int], *, in_parts: bool
+    ) -> tuple[str, list[Param]]:
+        """The condition on ``audit_act a`` and ``audit_said s``, and its parameters.
+
+        Args:
+            short: By which names are numbered.
+            authorities: Of a patient without authority: all that there are.
+            years: The ends of the years in which studies were named.
+            in_parts: Acts lie in parts by their month: those of other months need not be looked at.
+        """
+        parts: list[tuple[str, Sequence[Param]]] = [("1 = 1", ())]
+        if self.patient is not None:
+            under = [self.patient.authority] if self.patient.authority else authorities
+            numbers = [whole(short.number(f"{authority}|{self.patient.value}")) for authority in under]
+            condition = _OF_PATIENT.replace("MARKS", ",".join("?" * len(numbers)))
+            parts.append((condition, [*numbers, *numbers]) if numbers else ("1 = 0", ()))
+        if self.study:
+            kept = [short.of_year(self.study, until) for until in years]
+            parts.append((f"({' OR '.join(['instr(a.studies, ?) > 0'] * len(kept)) or '1 = 0'})", kept))
+        if self.user:
+            parts.append(self._by_user("s"))
+        if in_parts and self.since:
+            parts.append((f"(a.seq < {FIRST} OR a.seq >= ?)", (month_number(in_ms_of(self.since)),)))
+        if in_parts and self.until:
+            parts.append(("a.seq < ?", (month_number(in_ms_of(self.until)) + FIRST,)))
+        for condition, value in (
+            ("s.action = ?", self.action),
+            ("a.correlation = ?", pack_correlation(self.correlation) if self.correlation else ""),
+            ("s.organisation = ?", self.organisation),
+            ("a.at >= ?", self.since and in_ms_of(self.since)),
+            ("a.at < ?", self.until and in_ms_of(self.until)),
+            ("s.decision = ?", self.decision),
+            ("a.seq < ?", self.before),
+        ):
+            if value not in ("", 0):
+                parts.append((condition, (value,)))
+        return " AND ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+
+    def _by_user(self, table: str) -> tuple[str, tuple[str, ...]]:
+        name = f'%"name":{_like(_json(self.user))}%'
+        exact, (before, after) = plain_subject(self.user), uri_of(plain_subject(self.user))
+        older = f"{_like(before)}%{_like(after)}" if before else _like(exact)
+        subjects = f"{table}.subject IN (?,?) OR {table}.subject LIKE ? ESCAPE '\\'"
+        condition = f"({subjects} OR {table}.who LIKE ? ESCAPE '\\')"
+        return condition, (self.user, exact, older, name)
+
+    def where_older(self) -> tuple[str, list[Param]]:
+        """The condition on ``audit_entry a`` of older releases, and its parameters."""
+        parts: list[tuple[str, Sequence[Param]]] = [("a.kind = 'act'", ())]
         if self.patient is not None:
             match, values = "p.value = ?", [str(self.patient.value)]
             if self.patient.authority:
@@ -73,11 +131,7 @@ class Selection:
         if self.study:
             parts.append(("a.studies LIKE ? ESCAPE '\\'", (f"%{_like(_json(self.study))}%",)))
         if self.user:
-            name = f'%"name":{_like(_json(self.user))}%'
-            exact, (before, after) = plain_subject(self.user), uri_of(plain_subject(self.user))
-            older = f"{_like(before)}%{_like(after)}" if before else _like(exact)
-            subjects = "a.subject IN (?, ?) OR a.subject LIKE ? ESCAPE '\\'"
-            parts.append((f"({subjects} OR a.who LIKE ? ESCAPE '\\')", (self.user, exact, older, name)))
+            parts.append(self._by_user("a"))
         if self.action:
             parts.append(_acted(self.action))
         for condition, value in (
@@ -122,6 +176,12 @@ def moment(text: str, *, end: bool = False) -> str:
     raise Invalid(
         f"{text[:40]!r} is no day.", todo="Write 2026-11-30, or 2026-11-30T14:30; times are in UTC."
     )
+
+
+def in_ms_of(text: str) -> int:
+    """A moment as :func:`moment` writes it, in milliseconds."""
+    at = datetime.fromisoformat(text)
+    return in_ms(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def _json(text: str) -> str:

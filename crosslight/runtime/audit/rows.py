@@ -1,47 +1,52 @@
-"""The rows of ``audit_entry``: how an act and its outcome are written, and how an act is read back."""
+"""The rows of an act and of its outcome: how they are written, and how an act is read back.
+
+``audit_act`` has what an act alone says. Who acted and how is a row of ``audit_said``, a study's UID one of
+``audit_study``, an authority one of ``audit_authority``, its patients together one of ``audit_whom``; all are
+named by numbers (``shorthand``). ``audit_patient_whom`` finds them by each patient, and ``audit_outcome`` has
+what became of an act. Acts of the schema before have their patients in ``body`` and ``audit_patient_act``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from crosslight.runtime.audit.act import AuditEntry
+from crosslight.runtime.audit.months import month_number
 from crosslight.runtime.audit.outcome import Outcome
+from crosslight.runtime.audit.shorthand import (
+    Shorthand,
+    from_ms,
+    in_ms,
+    pack_correlation,
+    parted,
+    unpack_correlation,
+    whole,
+    year_end,
+)
 from crosslight.runtime.clock import instant
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.access import Principal
 
-_COLUMNS = (
-    "kind",
-    "correlation",
-    "at",
-    "face",
-    "action",
-    "subject",
-    "organisation",
-    "purpose",
-    "who",
-    "decision",
-    "rule",
-    "peer",
-    "query",
-    "outcome",
-    "patients",
-    "studies",
-    "act",
-)
-_INSERT = (
-    f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
-)
-#: An act and its patients in one round trip, in PostgreSQL's words.
-_INSERT_BOTH = (
-    f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) SELECT entry.seq, p.value,"
-    " p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority) RETURNING seq"
+Naming = Literal["said", "study", "authority", "whom"]
+
+NAMES_AT_ONCE = 500  # of studies, in one reading
+_ACT = ("at", "correlation", "said", "body", "studies", "whom")
+_SAID = ("face", "action", "subject", "organisation", "who", "decision", "rule", "peer")
+_NAMES: dict[Naming, tuple[str, ...]] = {
+    "said": _SAID,
+    "study": ("uid",),
+    "authority": ("authority",),
+    "whom": ("patients",),
+}
+SELECT = (
+    "SELECT a.seq, a.correlation, a.at, s.face, s.action, s.who, s.decision, s.rule, s.peer, a.body,"
+    " a.studies, o.outcome, w.patients FROM audit_act a JOIN audit_said s ON s.number = a.said"
+    " LEFT JOIN audit_whom w ON w.number = a.whom LEFT JOIN audit_outcome o ON o.act = a.seq"
 )
 
 
@@ -90,100 +95,158 @@ class Audited:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """A row of ``audit_entry``, and (value, authority) of the patients that an act is found by.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What is to be committed of one act: its row, its outcome, or both.
 
-    ``act``: of an outcome, the act's ``seq``; 0 = it is the row before this one.
+    Attributes:
+        at: When, in milliseconds.
+        act: The act's row; () of an outcome alone.
+        patients: The numbers of those by whom the act is found, where its ``whom`` is new.
+        outcome: What became of it; None where that comes later.
+        number: Of an outcome alone: the act's.
+        until: When the year of its names ends.
+        new: Those that may not be written yet, by table.
     """
 
-    values: tuple[str, ...]
-    patients: Sequence[tuple[str, str]] = ()
-    act: int | None = None
+    at: int
+    act: tuple[Any, ...] = ()
+    patients: Sequence[int] = ()
+    outcome: str | None = None
+    number: int = 0
+    until: int = 0
+    new: dict[Naming, dict[bytes, str]] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """How many rows it is, about."""
+        return 1 + len(self.patients) + sum(map(len, self.new.values()))
+
+    def committed(self, short: Shorthand) -> None:
+        """It is: what it names need not be written again."""
+        for table, names in self.new.items():
+            short.committed(table, names, self.until)
 
 
-def act_row(entry: AuditEntry, at: datetime) -> AuditRow:
-    """The row of an act, written before anything is given."""
-    about = entry.about
+def act_row(short: Shorthand, entry: AuditEntry, moment: datetime, outcome: Outcome | None = None) -> Written:
+    """An act, written before anything is given; or with its outcome, where nothing was or will be."""
+    about, at, until = entry.about, in_ms(moment), year_end(moment.year)
     patients = sorted({(p.value, p.authority) for p in about.patients})
-    names = orjson.dumps([f"{authority}|{value}" for value, authority in patients]).decode()
-    studies = orjson.dumps(sorted(set(about.studies))).decode()
-    query = orjson.dumps(dict(about.query), default=str).decode() if about.query else ""
-    return AuditRow(("act", *_head(entry, at), query, "", names, studies), patients)
+    names = [f"{authority}|{value}" for value, authority in patients]
+    body = {"q": dict(about.query)} if about.query else {}
+    whom = [orjson.dumps(names).decode()] if names else []
+    texts: dict[Naming, list[str]] = {
+        "said": [_said(entry)],
+        "study": sorted(set(about.studies)),
+        "authority": list({authority for _, authority in patients}),
+        "whom": whom,
+    }
+    named = {table: short.named(table, said, until) for table, said in texts.items()}
+    return Written(
+        at=at,
+        act=(
+            at,
+            pack_correlation(entry.caller.correlation),
+            whole(named["said"][0][0]),
+            short.pack(body),
+            b"".join(named["study"][0]),
+            whole(named["whom"][0][0]) if whom else None,
+        ),
+        patients=[whole(short.number(name)) for name in names] if named["whom"][1] else (),
+        outcome=None if outcome is None else str(outcome),
+        until=until,
+        new={table: new for table, (_, new) in named.items() if new},
+    )
 
 
-def outcome_row(entry: AuditEntry, at: datetime, outcome: Outcome, act: int) -> AuditRow:
-    """The row of what became of the act number ``act`` (0: the row before this one)."""
-    return AuditRow(("outcome", *_head(entry, at), "", str(outcome), "[]", "[]"), act=act)
+def outcome_row(outcome: Outcome, moment: datetime, act: int) -> Written:
+    """What became of the act number ``act``."""
+    return Written(at=in_ms(moment), outcome=str(outcome), number=act)
 
 
-def _head(entry: AuditEntry, at: datetime) -> tuple[str, ...]:
-    """The columns that an act and its outcome have in common."""
+def _said(entry: AuditEntry) -> str:
+    """Who acts, how, and what was decided: the columns of ``audit_said`` as a JSON array."""
     caller, principal, decision = entry.caller, entry.caller.principal, entry.decision
-    who = orjson.dumps(principal.describe()).decode()
-    return (
-        caller.correlation,
-        instant(at),
+    said = (
         entry.face,
         entry.action,
         principal.subject,
         principal.organisation,
-        principal.purpose,
-        who,
+        orjson.dumps(principal.describe()).decode(),
         "permit" if decision.permit else "deny",
         decision.rule,
         caller.origin,
     )
+    return orjson.dumps(said).decode()
 
 
-def audited(row: Row) -> Audited:
-    """A row of :meth:`AuditLog.select`."""
+def _kept(text: str) -> str:
+    """Without U+0000, which not every engine keeps in a text.
+
+    What somebody asks for or sends must not hinder its own audit.
+    """
+    return text.replace("\0", "\ufffd")
+
+
+def insert(rows: Sequence[Written], tx: Tx) -> list[int]:
+    """Write rows, each act with its names and those by whom it is found; of each row its act's number."""
+    _insert_names(rows, tx)
+    acts = [row for row in rows if row.act]
+    above = [month_number(row.at) for row in acts]
+    fresh = iter(tx.insert_numbered("audit_act", _ACT, [row.act for row in acts], "seq", above))
+    numbers = [next(fresh) if row.act else row.number for row in rows]
+    both = zip(numbers, rows, strict=True)
+    tx.insert_many(
+        "audit_outcome",
+        ("act", "at", "outcome"),
+        [(number, row.at, _kept(row.outcome)) for number, row in both if row.outcome is not None],
+        "ON CONFLICT (act) DO NOTHING",
+    )
+    return numbers
+
+
+def _insert_names(rows: Sequence[Written], tx: Tx) -> None:
+    """In an order that is the same in every process, so that none waits for another in a circle."""
+    for table, columns in _NAMES.items():
+        new = {n: (row.until, text) for row in rows if row.new for n, text in row.new.get(table, {}).items()}
+        values = [
+            (whole(number), until, *map(_kept, orjson.loads(text) if table == "said" else (text,)))
+            for number, (until, text) in sorted(new.items())
+        ]
+        tx.insert_many(
+            f"audit_{table}", ("number", "until", *columns), values, "ON CONFLICT (number) DO NOTHING"
+        )
+    found = {(patient, row.act[-1]) for row in rows for patient in row.patients}
+    tx.insert_many(
+        "audit_patient_whom", ("patient", "whom"), sorted(found), "ON CONFLICT (patient, whom) DO NOTHING"
+    )
+
+
+def read(short: Shorthand, rows: Sequence[Row], tx: Tx) -> list[Audited]:
+    """Rows of :data:`SELECT`, with the names of their studies."""
+    wanted = sorted({number for row in rows for number in parted(row[10])})
+    uids: dict[int, str] = {}
+    for start in range(0, len(wanted), NAMES_AT_ONCE):
+        part = wanted[start : start + NAMES_AT_ONCE]
+        marks = ",".join("?" * len(part))
+        uids.update(tx.rows(f"SELECT number, uid FROM audit_study WHERE number IN ({marks})", part))
+    return [_audited(short, row, uids) for row in rows]
+
+
+def _audited(short: Shorthand, row: Row, uids: dict[int, str]) -> Audited:
+    body = short.unpack(row[9])
     return Audited(
         seq=int(row[0]),
-        correlation=row[1],
-        at=row[2],
+        correlation=unpack_correlation(row[1]),
+        at=instant(from_ms(row[2])),
         face=row[3],
         action=row[4],
         who=Principal.described(orjson.loads(row[5])),
         decision=row[6],
         rule=row[7],
         peer=row[8],
-        query=orjson.loads(row[9]) if row[9] else {},
-        patients=tuple(orjson.loads(row[10])),
-        studies=tuple(orjson.loads(row[11])),
-        text=row[12] or "",
+        query=body.get("q", {}),
+        patients=tuple(orjson.loads(row[12]) if row[12] else body.get("p", ())),
+        studies=tuple(sorted(uids[number] for number in parted(row[10]))),
+        text=row[11] or "",
     )
-
-
-def insert_rows(rows: Sequence[AuditRow], tx: Tx) -> list[int]:
-    """Write rows and the patients that they are found by; the number (``seq``) of each row."""
-    numbers: list[int] = []
-    for row in rows if tx.dialect.takes_nul else map(_kept, rows):
-        values = (*row.values, row.act if row.act or row.act is None else numbers[-1])
-        if row.patients and tx.dialect.remote:
-            columns = (list(column) for column in zip(*row.patients, strict=True))
-            inserted = tx.row(_INSERT_BOTH, (*values, *columns))
-        else:
-            inserted = tx.row(_INSERT, values)
-        assert inserted is not None  # noqa: S101 - RETURNING always gives a row
-        numbers.append(int(inserted[0]))
-        if row.patients and not tx.dialect.remote:
-            tx.insert_many(
-                "audit_patient", ("seq", "value", "authority"), [(numbers[-1], *p) for p in row.patients]
-            )
-    return numbers
-
-
-def _kept(row: AuditRow) -> AuditRow:
-    """Without U+0000, which not every engine keeps in a text.
-
-    What somebody asks for or sends must not hinder its own audit.
-    """
-    if not any("\0" in text for text in chain(row.values, *row.patients)):
-        return row
-    patients = tuple({(_shown(value), _shown(authority)): None for value, authority in row.patients})
-    return AuditRow(tuple(map(_shown, row.values)), patients, row.act)
-
-
-def _shown(text: str) -> str:
-    return text.replace("\0", "\ufffd")

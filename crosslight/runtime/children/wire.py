@@ -22,6 +22,7 @@ from typing import Any
 
 from crosslight.runtime.files import private
 from crosslight.standards.problem import CrosslightError, StorageError, kind_as_sentence
+from crosslight.standards.records import FrozenRecord, made
 
 HEADER = struct.Struct("<cQ")  # kind, bytes that follow
 TASK, BYTES, VALUE, ERROR, NO_MEMORY = b"T", b"B", b"V", b"E", b"M"
@@ -128,6 +129,8 @@ class _TaskUnpickler(pickle.Unpickler):
 class _AnswerUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """A value of the standards', an error of ours, a date; nothing else has a name here."""
+        if (module, name) == (made.__module__, made.__name__):
+            return made
         named = getattr(import_module(module), name, None) if _plain(module, name) else None
         if isinstance(named, type) and named.__module__ == module and _is_value(named):
             return named
@@ -142,6 +145,7 @@ def _is_value(kind: type) -> bool:
     return (
         kind in _TIMES
         or is_dataclass(kind)
+        or issubclass(kind, FrozenRecord)
         or issubclass(kind, CrosslightError | enum.Enum)
         or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
     )

@@ -83,14 +83,21 @@ def _statement(sql: str) -> _Statement:
     return statement
 
 
+#: A table, which need be in no parts, and its parts.
+_WITH_PARTS = (
+    "SELECT to_regclass(?)::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass(?))"
+)
 #: Owners, those of their schema and whoever is granted more than to add and to read.
 _MAY_REWRITE = (
     "SELECT bool_or(pg_has_role(c.relowner, 'USAGE') OR pg_has_role(n.nspowner, 'USAGE')"
     " OR has_table_privilege(c.oid, 'UPDATE') OR has_table_privilege(c.oid, 'DELETE')"
     " OR has_table_privilege(c.oid, 'TRUNCATE') OR has_table_privilege(c.oid, 'TRIGGER'))"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.oid IN (SELECT to_regclass(t)::oid FROM unnest(?::text[]) AS t)"
+    " WHERE c.oid IN (SELECT p.relid FROM unnest(?::text[]) AS t,"
+    f" LATERAL ({_WITH_PARTS.replace('?', 't')}) AS p)"
 )
+#: Of a table's parts.
+_PARTS = "SELECT relid::regclass::text FROM pg_partition_tree(to_regclass(?)) WHERE level > 0"
 #: Of a table's columns that count by themselves, quoted.
 _SEQUENCES = (
     "SELECT pg_get_serial_sequence(?, attname) FROM pg_attribute WHERE attrelid = to_regclass(?)"
@@ -103,6 +110,7 @@ _DIALECT = Dialect(
     lean_rows=False,
     remote=True,
     takes_nul=False,
+    parts=True,
 )
 
 
@@ -148,6 +156,25 @@ class _PgTx:
             insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows)
         ).rowcount
 
+    def insert_numbered(
+        self,
+        table: str,
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        number: str,
+        above: Sequence[int],
+    ) -> list[int]:
+        if not rows:
+            return []
+        marks, own = ",".join(["%s"] * (1 + len(names))), ", ".join(f"v.{name}" for name in names)
+        counted = f"SELECT v.{number} + nextval('{table}_{number}'), {own}"
+        values = f"{counted} FROM unnest({marks}) AS v ({number}, {', '.join(names)})"
+        sql = insert_sql(table, (number, *names), values, f"RETURNING {number}")
+        found = self._c.execute(sql, [column(above), *columns(rows)]).fetchall()
+        parts = dict.fromkeys(above)
+        numbers = {int(row[0]) - max(p for p in parts if p <= row[0]): int(row[0]) for row in found}
+        return [numbers[count] for count in sorted(numbers)]  # counted in the order of the rows
+
     def update_many(
         self,
         table: str,
@@ -188,10 +215,11 @@ class _PgTx:
         self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (number,))
 
     def table_bytes(self, table: str) -> tuple[int, int]:
-        sql = (
-            "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"
+        row = self.row(
+            "SELECT coalesce(sum(pg_table_size(relid)), 0), coalesce(sum(pg_indexes_size(relid)), 0)"
+            f" FROM ({_WITH_PARTS}) AS t",
+            (table, table),
         )
-        row = self.row(sql, (table, table))
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def has_table(self, name: str) -> bool:
@@ -206,14 +234,27 @@ class _PgTx:
         row = self.row(_MAY_REWRITE, (list(tables),))
         return bool(row and row[0])
 
-    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
+    def let_append(
+        self,
+        role: str,
+        tables: Sequence[str],
+        readable: Sequence[str],
+        *,
+        sequences: Sequence[str] = (),
+        functions: Sequence[str] = (),
+    ) -> None:
         to = Identifier(role)
-        for table in (*tables, *readable):
+        parts = [row[0] for table in tables for row in self.rows(_PARTS, (table,))]  # which pg_dump reads
+        for table in (*tables, *readable, *parts):
             rights = "SELECT, INSERT" if table in tables else "SELECT"
             self._c.execute(SQL("REVOKE ALL ON {} FROM {}").format(Identifier(table), to))
             self._c.execute(SQL(f"GRANT {rights} ON {{}} TO {{}}").format(Identifier(table), to))
             for (sequence,) in self.rows(_SEQUENCES, (table, table)):  # which pg_dump reads
                 self._c.execute(SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(SQL(sequence), to))
+        for name in sequences:
+            self._c.execute(SQL("GRANT USAGE, SELECT ON SEQUENCE {} TO {}").format(Identifier(name), to))
+        for name in functions:
+            self._c.execute(SQL("GRANT EXECUTE ON FUNCTION {}() TO {}").format(Identifier(name), to))
 
     def index_bytes(self, names: Sequence[str]) -> int:
         rows = [self.row("SELECT coalesce(pg_relation_size(to_regclass(?)), 0)", (name,)) for name in names]
@@ -285,8 +326,11 @@ class PostgresDb:
                 ) from None
         raise StorageError("The database kept refusing.")
 
-    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+    def submit_write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> Future[T]:
         return self._threads.submit(timed(name, lambda: self._run(fn, read_only=False)))
+
+    def submit_near(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self.submit_write(name, fn)
 
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
         return self._threads.submit(timed(name, lambda: self._run(fn, read_only=True)))

@@ -66,6 +66,7 @@ class Dialect:
             more index.
         remote: Each statement is a round trip to another process.
         takes_nul: A text may hold U+0000.
+        parts: A large table lies in parts that are removed as a whole.
     """
 
     name: Engine
@@ -74,6 +75,7 @@ class Dialect:
     lean_rows: bool
     remote: bool
     takes_nul: bool
+    parts: bool
 
 
 class Tx(Protocol):
@@ -95,6 +97,21 @@ class Tx(Protocol):
         """Insert rows into ``table`` in one statement; how many. ``tail`` is its ON CONFLICT clause.
 
         The same key must not stand in two of the rows where ``tail`` updates.
+        """
+        ...
+
+    def insert_numbered(
+        self,
+        table: str,
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        number: str,
+        above: Sequence[int],
+    ) -> list[int]:
+        """Insert rows whose column ``number`` the database counts; the numbers, in the order of the rows.
+
+        Where tables lie in parts the sequence ``TABLE_NUMBER`` counts, and to each is added what the numbers
+        of its row's part begin with (``above``).
         """
         ...
 
@@ -173,10 +190,19 @@ class Tx(Protocol):
         """Whether this role could change or remove rows of these tables, or the tables and their triggers."""
         ...
 
-    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
+    def let_append(
+        self,
+        role: str,
+        tables: Sequence[str],
+        readable: Sequence[str],
+        *,
+        sequences: Sequence[str] = (),
+        functions: Sequence[str] = (),
+    ) -> None:
         """Let ``role`` add rows to ``tables`` and read them, and read ``readable``; no more. As their owner.
 
-        Nothing where the database knows nobody.
+        It may take numbers of ``sequences``, and call ``functions`` (without parameters). Nothing where the
+        database knows nobody.
         """
         ...
 
@@ -223,8 +249,16 @@ class Db(Protocol):
         """
         ...
 
-    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+    def submit_write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> Future[T]:
         """As ``write``, for callers in threads (DIMSE): ``.result()`` returns after the commit."""
+        ...
+
+    def submit_near(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        """As ``submit_write``, of what is short, from the event loop.
+
+        An embedded database runs it there, and waits for the disk alone in a thread; or has the writer run
+        it, where that is busy.
+        """
         ...
 
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
@@ -239,6 +273,13 @@ class Db(Protocol):
 class EmbeddedDb(Db, Protocol):
     """A database in one file, which nobody but this service writes."""
 
+    def read_here(self, fn: Callable[[Tx], T]) -> T:
+        """Run a look-up of one row or so in the caller's own thread, whichever that is.
+
+        One at a time for all threads; it sees what was committed when it began.
+        """
+        ...
+
     async def backup_to(self, target: Path) -> None:
         """Copy the database, as it is at one moment, into the new file ``target``."""
         ...
@@ -250,9 +291,17 @@ def insert_sql(table: str, names: Sequence[str], what: str, tail: str) -> str:
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements of a delta: separated by ``;`` at a line's end, comments (``--``) removed."""
-    lines = [line.split("--", 1)[0].rstrip() for line in sql.splitlines()]
-    return [s.strip() for s in "\n".join(lines).split(";\n") if s.strip().rstrip(";")]
+    """The statements of a delta: separated by ``;`` at a line's end, comments (``--``) removed.
+
+    What stands between two ``$$`` is one text.
+    """
+    statements, begun = [""], False
+    for line in (line.split("--", 1)[0].rstrip() for line in sql.splitlines()):
+        statements[-1] += line + "\n"
+        begun ^= line.count("$$") % 2 == 1
+        if line.endswith(";") and not begun:
+            statements.append("")
+    return [s.strip().removesuffix(";") for s in statements if s.strip().rstrip(";")]
 
 
 def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:

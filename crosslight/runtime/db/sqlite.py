@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,135 +18,20 @@ from crosslight.runtime.db.seam import (
     NEAR_STEPS,
     READ_ROWS,
     WIDE_STEPS,
-    Budget,
-    Dialect,
-    Row,
     T,
     TooMuch,
     Tx,
-    insert_sql,
-    split_statements,
     timed,
     translated,
 )
+from crosslight.runtime.db.sqlite_near import NearWriter
+from crosslight.runtime.db.sqlite_tx import DIALECT, SqliteTx
 from crosslight.runtime.files import private_file, private_folder
-from crosslight.runtime.large_answers import in_steps, rest
 from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
-MAX_ROWS = 64  # of one INSERT
-# rows that a reader's thread fetches before it rests: SQLite lets go of the interpreter at each of them
-FETCH = 250
-
-
-_DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True, remote=False, takes_nul=True)
-
-
-class _SqliteTx:
-    dialect = _DIALECT
-
-    def __init__(
-        self, connection: sqlite3.Connection, rows: int | None = None, *, rests: bool = False
-    ) -> None:
-        self._c, self.weigh, self._rests = connection, Budget(rows).spend, rests
-
-    def steps(self, items: Iterable[T]) -> Iterator[T]:
-        return in_steps(items) if self._rests else iter(items)
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        return self._c.execute(sql, params).rowcount
-
-    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
-        self._c.executemany(sql, params)
-
-    def insert_many(
-        self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
-    ) -> int:
-        placeholders, start, changed = f"({','.join('?' * len(names))})", 0, 0
-        while start < len(rows):
-            # Powers of two, so that few texts are prepared; one step of SQLite, and one release of the GIL,
-            # for many rows.
-            size = min(MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-            sql = insert_sql(table, names, "VALUES " + ",".join([placeholders] * size), tail)
-            changed += self._c.execute(
-                sql, [value for row in rows[start : start + size] for value in row]
-            ).rowcount
-            start += size
-        return changed
-
-    def update_many(
-        self,
-        table: str,
-        keys: Sequence[str],
-        names: Sequence[str],
-        rows: Sequence[Sequence[Any]],
-        *,
-        rising: str = "",
-    ) -> None:
-        at = {name: f"?{i}" for i, name in enumerate((*keys, *names), 1)}
-        sets, where = ", ".join(f"{n} = {at[n]}" for n in names), " AND ".join(f"{k} = {at[k]}" for k in keys)
-        more = f" AND ({rising} IS NULL OR {rising} < {at[rising]})" if rising else ""
-        if rows:
-            self._c.executemany(f"UPDATE {table} SET {sets} WHERE {where}{more}", rows)
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        cursor = self._c.execute(sql, params)
-        if not self._rests:
-            return cursor.fetchall()
-        rows = part = cursor.fetchmany(FETCH)
-        while len(part) == FETCH:
-            rest()
-            part = cursor.fetchmany(FETCH)
-            rows += part
-        return rows
-
-    def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
-        return iter(self._c.execute(sql, params))
-
-    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        row: Row | None = self._c.execute(sql, params).fetchone()
-        return row
-
-    def script(self, sql: str) -> None:
-        for statement in split_statements(sql):
-            self._c.execute(statement)
-
-    def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        """There is one writer."""
-
-    def table_bytes(self, table: str) -> tuple[int, int]:
-        indexes = [
-            r[0]
-            for r in self.rows(
-                "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)
-            )
-        ]
-        return self._pages([table]), self._pages(indexes)
-
-    def has_table(self, name: str) -> bool:
-        row = self.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
-        return row is not None
-
-    def role(self) -> str:
-        """A file knows nobody: its modes do."""
-        return ""
-
-    def may_rewrite(self, tables: Sequence[str]) -> bool:
-        """Whoever writes the file may do anything to it."""
-        return True
-
-    def let_append(self, role: str, tables: Sequence[str], readable: Sequence[str]) -> None:
-        """There is nobody to be let."""
-
-    def index_bytes(self, names: Sequence[str]) -> int:
-        return self._pages(names)
-
-    def _pages(self, names: Iterable[str]) -> int:
-        rows = [
-            self.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)) for name in names
-        ]
-        return sum(int(row[0]) for row in rows if row)
+WAL_PAGES = 8000  # of 4 kB: beyond, what was committed is copied into the database itself
 
 
 class _Write:
@@ -166,7 +51,7 @@ class SqliteDb:
     and all are answered after the one fsync of the commit (``synchronous=FULL``).
     """
 
-    dialect = _DIALECT
+    dialect = DIALECT
 
     def __init__(self, path: Path, *, readers: int = 2, group: int = 64) -> None:
         private_folder(path.parent)
@@ -177,12 +62,14 @@ class SqliteDb:
         self._opened: list[sqlite3.Connection] = []
         self._opened_lock = threading.Lock()
         self._closed = False
+        self._near_writer: NearWriter | None = None
         self._keep_private()
         writer = self._connect()
         self._writer_thread = threading.Thread(
             target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True
         )
         self._writer_thread.start()
+        self._here, self._here_lock = SqliteTx(self._connect()), threading.Lock()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
         self._wide = ThreadPoolExecutor(1, thread_name_prefix="sqlite-wide")
 
@@ -204,6 +91,7 @@ class SqliteDb:
                 "foreign_keys=ON",
                 "busy_timeout=30000",
                 "cache_size=-65536",
+                f"wal_autocheckpoint={WAL_PAGES}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
@@ -213,7 +101,7 @@ class SqliteDb:
         return connection
 
     def _write_loop(self, connection: sqlite3.Connection) -> None:
-        tx = _SqliteTx(connection)
+        tx = SqliteTx(connection)
         while True:
             first = self._queue.get()
             if first is None:
@@ -234,7 +122,7 @@ class SqliteDb:
             if stop:
                 return
 
-    def _commit(self, connection: sqlite3.Connection, tx: _SqliteTx, batch: list[_Write]) -> None:
+    def _commit(self, connection: sqlite3.Connection, tx: SqliteTx, batch: list[_Write]) -> None:
         done: list[tuple[_Write, Any]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -275,7 +163,7 @@ class SqliteDb:
         connection = self._own()
         connection.execute("BEGIN")
         try:
-            return fn(_SqliteTx(connection, rows, rests=True))
+            return fn(SqliteTx(connection, rows, rests=True))
         except sqlite3.Error as error:
             raise translated(error) from error
         finally:
@@ -292,12 +180,32 @@ class SqliteDb:
     def submit_write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> Future[T]:
         if self._closed:
             raise StorageError("The database is closed.")
+        if self._near_writer is not None:
+            self._near_writer.check()
         job = _Write(name, fn, lazy)
         self._queue.put(job)
         return job.future
 
+    def submit_near(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        if self._closed:
+            raise StorageError("The database is closed.")
+        near = self._near_writer = self._near_writer or NearWriter(self._path, self._connect)
+        try:
+            done = near.submit(lambda: fn(SqliteTx(near.connection)))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller as it is
+            done = Future()
+            done.set_exception(translated(error))
+        return self.submit_write(name, fn) if done is None else done
+
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
         return self._readers.submit(timed(name, self._read), fn)
+
+    def read_here(self, fn: Callable[[Tx], T]) -> T:
+        try:
+            with self._here_lock:
+                return fn(self._here)
+        except sqlite3.Error as error:
+            raise translated(error) from error
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn, lazy=lazy))
@@ -345,6 +253,8 @@ class SqliteDb:
         self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._writer_thread.join)
+        if self._near_writer is not None:
+            await asyncio.to_thread(self._near_writer.close)
         await asyncio.to_thread(self._readers.shutdown)
         await asyncio.to_thread(self._wide.shutdown)
         for connection in self._opened:
@@ -379,7 +289,7 @@ class _Near:
         self._limit.left = steps
         self._c.execute("BEGIN")
         try:
-            return fn(_SqliteTx(self._c, NEAR_ROWS))
+            return fn(SqliteTx(self._c, NEAR_ROWS))
         finally:
             self._limit.left = steps
             self._c.execute("ROLLBACK")

@@ -33,6 +33,23 @@ class Entry:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Entries of a page as bytes, ready to be spliced; ``shown`` names each with its version, for an ETag."""
+
+    shown: tuple[str, ...] = ()
+    data: bytes = b""
+
+
+def joined(entries: Iterable[Entry]) -> Entries:
+    """Entries that are matches or includes, as they stand in ``Bundle.entry``, with commas between them."""
+    entries = list(entries)
+    return Entries(
+        shown=tuple([f"{e.resource.id}/{e.resource.version}" for e in entries]),
+        data=orjson.dumps([e.to_resource() for e in entries])[1:-1],
+    )
+
+
 def entry(resource: Resource | Rendered, base: str, mode: Mode) -> Entry:
     """An entry of a resource or of its bytes."""
     rendered = resource if isinstance(resource, Rendered) else render(resource)
@@ -50,15 +67,17 @@ def outcome_entry(outcome: Resource, correlation: str) -> Entry:
 
 
 def searchset(
-    entries: Iterable[Entry],
+    page: Entries,
+    outcome: Entry,
     *,
     links: Mapping[str, str],
     total: int | None,
     tags: Iterable[Mapping[str, str]] = (),
 ) -> Resource:
-    """A searchset. ``total`` None where it was not counted; includes and outcomes never count (R4 3.1.1.5.4).
+    """A searchset of what was found, and what the answer says of itself.
 
-    ``tags`` are codings for clients that read no outcome.
+    ``total`` None where it was not counted; includes and outcomes never count (R4 3.1.1.5.4). ``tags`` are
+    codings for clients that read no outcome.
     """
     bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if marked := list(tags):
@@ -67,5 +86,6 @@ def searchset(
     if total is not None:
         bundle["total"] = total
     bundle["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]
-    bundle["entry"] = [entry.to_resource() for entry in entries]
+    spliced = [orjson.Fragment(page.data)] if page.data else []
+    bundle["entry"] = [*spliced, outcome.to_resource()]
     return bundle

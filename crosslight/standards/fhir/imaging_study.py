@@ -106,6 +106,7 @@ def concept(coded: Coded) -> orjson.Fragment | None:
     return _fragment(body) if body else None
 
 
+@lru_cache(maxsize=1024)  # most series bear a small number
 def _number(number: str) -> int | None:
     digits = number.strip().removeprefix("+")
     if len(digits) > 10 or not digits.isascii() or not digits.isdecimal():
@@ -140,7 +141,9 @@ def series(record: SeriesRecord) -> Resource:
         resource["description"] = record.description
     resource["numberOfInstances"] = record.n_instances
     resource |= _place(record.body_site, record.laterality)
-    return resource | started(record.time) if record.time.date else resource
+    if record.time.date:
+        resource |= started(record.time)
+    return resource
 
 
 class StudyWriter:

@@ -113,6 +113,8 @@ _READ_CONTROLS = ("_format", "_pretty", "_elements", "_summary")
 
 def split_escaped(text: str, separator: str) -> list[str]:
     """Split at ``separator`` where no backslash stands before it (R4 3.1.1.3.1); escapes are kept."""
+    if "\\" not in text:
+        return text.split(separator)
     parts, current, escaped = [], [], False
     for char in text:
         if escaped:

@@ -62,18 +62,12 @@ def _offset_text(offset: timedelta) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _hour_offset(day: str, hour: str, zone: str) -> str | None:
-    """The offset that holds all through an hour of a day, as FHIR writes it.
-
-    None where it changes, or is not known.
-    """
-    first = datetime(int(day[:4]), int(day[5:7]), int(day[8:]), int(hour))
+def _day_offset(day: str, zone: str) -> str | None:
+    """The offset that holds all through a day, as FHIR writes it; None where it changes, or is not known."""
+    first = datetime(int(day[:4]), int(day[5:7]), int(day[8:]))
     offset = _offset(first, zone)
-    if (
-        offset is None
-        or offset != _offset(first + timedelta(minutes=59, seconds=59), zone)
-        or abs(offset) > timedelta(hours=14)
-    ):
+    last = first + timedelta(hours=23, minutes=59, seconds=59)
+    if offset is None or offset != _offset(last, zone) or abs(offset) > timedelta(hours=14):
         return None
     return _offset_text(offset)
 
@@ -93,11 +87,11 @@ def started(time: StudyTime) -> dict[str, Any]:
     text beside it. Undated is marked, never guessed.
     """
     clock, day = time.time, _whole_day(time.date)
-    # A whole hhmmss in an hour of one offset: by far the most.
+    # A whole hhmmss of a day of one offset: by far the most.
     if day is not None and len(clock) == 6 and clock.isascii() and clock.isdecimal():
         hour, minute, second = clock[:2], clock[2:4], clock[4:]
         if hour <= "23" and minute <= "59" and second <= "59":
-            offset = _hour_offset(day, hour, time.zone)
+            offset = _day_offset(day, time.zone)
             if offset is not None:
                 return {"started": f"{day}T{hour}:{minute}:{second}{offset}"}
     return _started_otherwise(time, day)

@@ -143,7 +143,7 @@ def parse_adt(
             where="PID",
         )
     read = _Ids(namespaces, default_authority)
-    identifiers = tuple(i for r in pids[0].repetitions(3) if (i := read.cx(pids[0], r)) is not None)
+    identifiers = identifiers_of(pids[0], namespaces, default_authority)
     if not any(i.value for i in identifiers):
         raise Invalid("The patient has no id.", why="ITI TF-2 3.8.4.1.2.3: PID-3 is required.", where="PID-3")
     subsumed = None
@@ -161,6 +161,12 @@ def parse_adt(
     return Adt(
         header=header, event=event, identifiers=identifiers, subsumed=subsumed, **_demographics(pids[0])
     )
+
+
+def identifiers_of(pid: Segment, namespaces: Mapping[str, str], default: str = "") -> tuple[Identifier, ...]:
+    """PID-3 of any message: every repetition, in order, as :func:`parse_adt` reads it."""
+    read = _Ids(namespaces, default)
+    return tuple(i for r in pid.repetitions(3) if (i := read.cx(pid, r)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

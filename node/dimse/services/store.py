@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import Busy, CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
-from node.dimse.association import Request
+from node.dimse.association import Refusal, Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
 from node.dimse.exchange import Exchange, SupportedClass
+from node.dimse.landing import Expected, Landing
 from node.holdings import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -26,6 +27,7 @@ from node.holdings import (
 
 log = get_logger("dimse")
 
+NOT_AUTHORISED = 0x0124  # PS3.7 Annex C
 SOMETHING_WRONG = CANNOT_UNDERSTAND | 0x211  # of the Cxxx range, which is ours to divide
 
 
@@ -37,13 +39,19 @@ class Store:
     Args:
         holdings: Where they go.
         more_sop_classes: Private Storage SOP Classes to accept beside the standard's.
+        expected: Objects that this node asked another archive for: they go where they are waited for.
     """
 
     fields = (C_STORE_RQ,)
     beside = False
 
-    def __init__(self, holdings: Holdings, more_sop_classes: Iterable[str] = ()) -> None:
-        self._holdings = holdings
+    def __init__(
+        self,
+        holdings: Holdings,
+        more_sop_classes: Iterable[str] = (),
+        expected: Expected | None = None,
+    ) -> None:
+        self._holdings, self._expected = holdings, expected
         self.sop_classes = tuple(
             SupportedClass(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes)
         )
@@ -57,7 +65,36 @@ class Store:
         command = request.command
         if not command.sop_instance_uid or not command.has_data_set:
             raise Malformed("A C-STORE without an instance or a data set.", why="PS3.7 Table 9.3-1.")
+        principal, syntax = request.account.caller.principal, request.context.transfer_syntax_uid
+        if self._expected is not None:
+            landing = self._expected.take(principal.name, command, syntax)
+            if landing is not None:
+                return _Passing(request, landing)
+        if not principal.grants.may("store"):
+            request.account.count("denied")
+            request.account.refuse("store")
+            return Refusal(request, NOT_AUTHORISED, "This caller may not store here")
         return _Arriving(request, self._holdings)
+
+
+class _Passing:
+    """An object that was asked for, on its way to whoever waits for it."""
+
+    def __init__(self, request: Request, landing: Landing) -> None:
+        self._request, self._landing = request, landing
+
+    def write(self, data: memoryview) -> None:
+        """Hand a fragment on."""
+        self._landing.write(data)
+
+    def finish(self) -> None:
+        """All of it is here."""
+        status = self._landing.finish()
+        self._request.account.count("passed" if status == SUCCESS else "failed")
+        self._request.answer(status)
+
+    def discard(self) -> None:
+        """It broke off; whoever waits is told by the archive's last response, or waits no longer."""
 
 
 class _Arriving:

@@ -151,8 +151,12 @@ class Header:
 
 def read(parsed: Parsed) -> Header:
     """The header of a walked and checked object."""
-    attributes, notes = attributes_and_notes(parsed)
-    header = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
+    return of(parsed, *attributes_and_notes(parsed))
+
+
+def of(parsed: Parsed, attributes: Mapping[str, Any], notes: Iterable[Note]) -> Header:
+    """The header of an object whose attributes were read."""
+    header = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes.union(notes))
     if not header.large or parsed.inflated:
         return header
     large = [

@@ -52,6 +52,24 @@ def attributes_and_notes(parsed: Parsed) -> tuple[dict[str, Any], set[Note]]:
     return attributes, reader.notes
 
 
+def charset_of(parsed: Parsed) -> Charset:
+    """How text of the data set itself is coded."""
+    return _said(parsed.raw(_CHARSET)) if _CHARSET in parsed.by_tag else DEFAULT
+
+
+def _said(raw: bytes) -> Charset:
+    """The character set that a value of (0008,0005) names."""
+    terms = raw.decode("ascii", "replace").strip(" \0").split("\\")
+    return charset(tuple(term.strip() for term in terms))
+
+
+def values_again(parsed: Parsed, elements: Item, how: Charset) -> dict[str, Any]:
+    """Of an object whose others are known: the attributes of these plain elements."""
+    reader = _Reader(parsed)
+    bodies = {f"{element[0]:08X}": reader.attribute(element, how) for element in elements}
+    return {tag: body for tag, body in bodies.items() if body is not None}
+
+
 class _Reader:
     """Reads values at offsets of one buffer."""
 
@@ -71,8 +89,7 @@ class _Reader:
         for element in elements:
             tag, vr, offset, length, items = element
             if tag == _CHARSET:
-                terms = data[offset : offset + length].decode("ascii", "replace").strip(" \0").split("\\")
-                how = charset(tuple(term.strip() for term in terms))
+                how = _said(data[offset : offset + length])
                 out["00080005"] = _UTF8
                 continue
             if items is not None:
@@ -90,7 +107,7 @@ class _Reader:
                 continue
             if tag & 0xFFFF == 0 or tag >> 4 == 0x7FE0001 or tag >> 4 == 0x7FE0000:
                 continue
-            body = self._attribute(element, how)
+            body = self.attribute(element, how)
             if body is not None:
                 out[f"{tag:08X}"] = body
         return out
@@ -107,7 +124,8 @@ class _Reader:
         self.large_left -= len(made)
         return orjson.Fragment(bytes(made))
 
-    def _attribute(self, element: Element, how: Charset) -> dict[str, Any] | None:
+    def attribute(self, element: Element, how: Charset) -> dict[str, Any] | None:
+        """A plain element as an attribute; None for one that is left out."""
         tag, vr, offset, length, _ = element
         if vr == "UN" or " " in vr:
             vr = settled_vr(dictionary_vr(tag), signed=self.signed)
@@ -250,3 +268,4 @@ _TEXT: dict[str, Callable[[bytes, Charset], list[Any]]] = {
     "LO": _trimmed, "SH": _trimmed, "UC": _text, "LT": _one_text, "ST": _one_text, "UT": _one_text,
     "PN": _names, "DS": _reals, "IS": _integers,
 }  # fmt: skip
+TEXT_VRS = tuple(_TEXT)

@@ -12,8 +12,8 @@ What departs from the standard without making the content doubtful is read and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from crosslight.standards.dicom.file.deflate import inflate
 from crosslight.standards.dicom.file.limits import LIMITS, Limits
@@ -99,21 +99,33 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
             end = deflated_end
     walker = Walker(data, transfer_syntax_uid, limits)
     elements, after = walker.dataset(start, len(data), 0, implicit=transfer_syntax_uid == IMPLICIT_LE)
-    by_tag = {element[0]: element for element in elements}
-    if len(by_tag) != len(elements):
-        elements, by_tag = _without_doubles(data, elements)
-        notes.add("doubled")
-    return Parsed(
-        data=data,
-        transfer_syntax_uid=transfer_syntax_uid,
-        elements=elements,
-        by_tag=by_tag,
+    return replace(
+        parsed_of(walker, transfer_syntax_uid, elements, notes),
         dataset_offset=offset,
         dataset_end=end if inflated else after,
         inflated=inflated,
-        notes=frozenset(notes | walker.notes),
+    )
+
+
+def parsed_of(walker: Walker, transfer_syntax_uid: str, elements: Item, notes: Iterable[Note] = ()) -> Parsed:
+    """What a walk has found, and noted.
+
+    Raises:
+        Refused: an element stands there twice, with two values.
+    """
+    doubled = set[Note]()
+    by_tag = {element[0]: element for element in elements}
+    if len(by_tag) != len(elements):
+        elements, by_tag = _without_doubles(walker.data, elements)
+        doubled.add("doubled")
+    return Parsed(
+        data=walker.data,
+        transfer_syntax_uid=transfer_syntax_uid,
+        elements=elements,
+        by_tag=by_tag,
+        notes=frozenset(doubled.union(notes, walker.notes)),
         open_fragments=walker.open_fragments,
-        limits=limits,
+        limits=walker.limits,
     )
 
 

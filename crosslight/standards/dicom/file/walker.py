@@ -50,6 +50,8 @@ _NO_VR = frozenset({b"??", b"  ", b"--"})
 class Walker:
     """The walk over one buffer; counts what is left of the limits."""
 
+    odd_groups = ODD_GROUPS  # where an element stands that may be none, or the last: these cost a look
+
     def __init__(self, data: Buffer, transfer_syntax_uid: str, limits: Limits) -> None:
         self.data = data
         self.little = transfer_syntax_uid != EXPLICIT_BE
@@ -84,11 +86,12 @@ class Walker:
 
     def _explicit(self, pos: int, end: int, depth: int, open_item: bool) -> tuple[Item, int]:
         data, head, u32, elements = self.data, self.explicit_head, self.u32, list[Element]()
+        odd_groups = self.odd_groups
         last, counted, bound = end - 8, 0, self._bound()
         while pos <= last:
             group, number, coded, length = head(data, pos)
             tag = group << 16 | number
-            if group in ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+            if group in odd_groups and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
                 self._count(len(elements) - counted)
                 return elements, after
             value = pos + 8
@@ -119,11 +122,12 @@ class Walker:
 
     def _implicit(self, pos: int, end: int, depth: int, open_item: bool) -> tuple[Item, int]:
         data, head, elements = self.data, self.implicit_head, list[Element]()
+        odd_groups = self.odd_groups
         last, counted, bound = end - 8, 0, self._bound()
         while pos <= last:
             group, number, length = head(data, pos)
             tag = group << 16 | number
-            if group in ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+            if group in odd_groups and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
                 self._count(len(elements) - counted)
                 return elements, after
             value = pos + 8

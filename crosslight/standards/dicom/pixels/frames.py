@@ -30,6 +30,16 @@ IMAGE_PIXEL = (
     "PhotometricInterpretation",
 )
 
+#: Their tags and VRs, in the same order (PS3.6).
+IMAGE_PIXEL_VRS = {
+    0x00280010: "US",
+    0x00280011: "US",
+    0x00280002: "US",
+    0x00280100: "US",
+    0x00280008: "IS",
+    0x00280004: "CS",
+}
+
 Span = tuple[int, int]  # offset in the file, length
 
 

@@ -184,7 +184,7 @@ def _grey(
     unsigned = np.dtype(f"u{pixels.itemsize}")
     table = np.zeros(1 << 16, dtype=np.uint8)
     table[levels.view(unsigned)] = _shades(ds, groups, levels, voi, asked is not None)
-    shades: npt.NDArray[np.uint8] = table[pixels.view(unsigned)]
+    shades: npt.NDArray[np.uint8] = np.take(table, pixels.view(unsigned))
     return shades
 
 

@@ -1,4 +1,4 @@
-"""Re-encoding to Explicit VR Little Endian, and single frames to native pixels (PS3.5 A.2; PS3.18 8.7.3.5).
+"""Re-encoding to uncompressed Little Endian, and single frames to native pixels (PS3.5 A.2; PS3.18 8.7.3.5).
 
 Only this direction: what is stored stays as it was received. Decodes untrusted bytes and loads an instance
 whole: call only inside ``Workers.run_bounded``.
@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import parse_fragments
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from crosslight.standards.dicom.pixels import jpeg
 from crosslight.standards.dicom.pixels.frames import IMAGE_PIXEL, native_layout
@@ -21,6 +21,9 @@ from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarg
 jpeg.register()
 
 _EMPTY_FRAGMENT = b"\xfe\xff\x00\xe0\0\0\0\0"
+#: (BitsAllocated, PixelRepresentation) -> grey pixels that stand in a native little-endian frame as they are
+_PLAIN = {(8, 0): "<u1", (8, 1): "<i1", (16, 0): "<u2", (16, 1): "<i2"}
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 _SWAP_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -37,10 +40,11 @@ def can_decode(transfer_syntax: str) -> bool:
         return False
 
 
-def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
+def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int, *, implicit: bool = False) -> None:
     """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian.
 
-    Same SOP Instance UID.
+    With ``implicit`` in Implicit VR Little Endian, which every DICOM system takes (PS3.5 10.1). Same SOP
+    Instance UID.
 
     Raises:
         NotAcceptable: when it cannot be decoded.
@@ -55,9 +59,9 @@ def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
         elif not ds.file_meta.TransferSyntaxUID.is_little_endian:
             _swap(ds)
             ds.set_original_encoding(False, True, ds.original_character_set)
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         ds.preamble = b"\0" * 128
-        ds.save_as(target, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        ds.save_as(target, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
     except CrosslightError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders have no common base
@@ -104,6 +108,10 @@ def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarr
         and syntax.is_little_endian
         and (data := _native(source, header, frame)) is not None
     ):
+        plain = _PLAIN.get((header.BitsAllocated, header.get("PixelRepresentation") or 0))
+        grey = header.PhotometricInterpretation in _GREY and (header.get("SamplesPerPixel") or 1) == 1
+        if plain is not None and grey:
+            return np.frombuffer(data, plain).reshape(header.Rows, header.Columns)
         return np.asarray(get_decoder(syntax).as_array(data, index=0, **_described(header))[0])
     source.seek(0)
     return np.asarray(pixel_array(source, index=frame - 1))

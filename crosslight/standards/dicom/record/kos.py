@@ -1,9 +1,9 @@
-"""The imaging manifest: an XDS-I.b Key Object Selection document of a study.
+"""The imaging manifest: an XDS-I.b Key Object Selection document of a study; and rejection notes, its kin.
 
-PS3.3 A.35.4, PS3.16 TID 2010; RAD TF-3 4.68.
+PS3.3 A.35.4, PS3.16 TID 2010; RAD TF-3 4.68 (manifests), 4.66 (rejection notes).
 
-Writes the one kind that we publish, titled (113030, DCM, "Manifest"), with an encoder of its own: the same
-input gives the same bytes, and thousands of references cost milliseconds. Reading is in ``kos_read``, named
+Written with an encoder of its own: the same input gives the same bytes, and thousands of references cost
+milliseconds. Reading is in ``kos_read``, named
 here too.
 """
 
@@ -269,6 +269,7 @@ def build_manifest(
     retrieve_location_uid: str,
     retrieve_url: str = "",
     created: datetime,
+    title: Coded = TITLE_MANIFEST,
     manufacturer: str = "Crosslight",
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
 ) -> bytes:
@@ -283,6 +284,7 @@ def build_manifest(
         retrieve_location_uid: repositoryUniqueId of the source for RAD-69 (D11).
         retrieve_url: WADO-RS base, '' = leave out.
         created: Instance Creation Date and Time, which is also the content's; whole seconds are written.
+        title: What the document is: a manifest, or a rejection note (``kos_read.REJECTION_TITLES``).
 
     Raises:
         Invalid: when nothing is referenced, or a UID is not one.
@@ -317,7 +319,7 @@ def build_manifest(
             _element(0x00080090, "PN", _text(record.referrer)),
             _element(0x00080201, "SH", offset) if offset else b"",
             _element(0x00081030, "LO", _text(record.description)) if record.description else b"",
-            _element(0x0008103E, "LO", "Manifest"),
+            _element(0x0008103E, "LO", "Manifest" if title == TITLE_MANIFEST else "Rejection note"),
             _sequence(0x00081111, []),
             _element(0x00100010, "PN", _text(patient.name.pn)),
             _element(0x00100020, "LO", _text(patient.local.value)),
@@ -331,7 +333,7 @@ def build_manifest(
             _element(0x00200011, "IS", "1"),
             _element(0x00200013, "IS", "1"),
             _element(0x0040A040, "CS", "CONTAINER"),
-            _code(0x0040A043, TITLE_MANIFEST),
+            _code(0x0040A043, title),
             _element(0x0040A050, "CS", "SEPARATE"),
             _requests(record),
             _evidence(record.study_uid, ordered, where),

@@ -23,6 +23,7 @@ _TAG = re.compile(r"[0-9A-Fa-f]{8}\Z")
 _PN_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")  # F.2.2
 _INTEGERS = frozenset({"IS", "SL", "SS", "UL", "US", "SV", "UV"})
 _REALS = frozenset({"DS", "FL", "FD"})
+_TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
@@ -86,6 +87,16 @@ def _value(value: Any, vr: str) -> Any:
     return value
 
 
+@lru_cache(maxsize=4096)
+def _named(name: str, vr: str) -> tuple[str, str]:
+    tag = tag_of(name)
+    if tag is None:
+        if not (vr and _TAG.match(name)):
+            raise KeyError(name)
+        tag = name.upper()
+    return tag, vr or vr_of(tag)
+
+
 def attribute(name: str, values: Iterable[Any], *, vr: str = "") -> tuple[str, dict[str, Any]]:
     """One attribute as ``(tag, {"vr", "Value"})``.
 
@@ -97,22 +108,39 @@ def attribute(name: str, values: Iterable[Any], *, vr: str = "") -> tuple[str, d
     Raises:
         KeyError: for a name that is no attribute: a mistake of ours.
     """
-    tag = tag_of(name)
-    if tag is None:
-        if not (vr and _TAG.match(name)):
-            raise KeyError(name)
-        tag = name.upper()
-    vr = vr or vr_of(tag)
-    items = [_value(value, vr) for value in values]
+    tag, vr = _named(name, vr)
+    return tag, _body(vr, values)
+
+
+def _body(vr: str, values: Iterable[Any]) -> dict[str, Any]:
+    if vr in _TEXTS:
+        items = [None if value == "" else value for value in values]
+    else:
+        items = [_value(value, vr) for value in values]
     while items and items[-1] is None:
         items.pop()
-    return tag, {"vr": vr, "Value": items} if items else {"vr": vr}
+    return {"vr": vr, "Value": items} if items else {"vr": vr}
 
 
 def attributes(**by_keyword: Any) -> Attributes:
     """Attributes by keyword: a value, or a list or tuple of values; in tag order, as F.2.2 asks."""
-    made = (attribute(k, v if isinstance(v, list | tuple) else (v,)) for k, v in by_keyword.items())
-    return dict(sorted(made))
+    row: Attributes = {}
+    for tag, vr, is_text, keyword in _in_tag_order(tuple(by_keyword)):
+        value = by_keyword[keyword]
+        if value is None or value == "":
+            row[tag] = {"vr": vr}
+        elif type(value) is int or (is_text and isinstance(value, str)):
+            row[tag] = {"vr": vr, "Value": [value]}
+        else:
+            row[tag] = _body(vr, value if isinstance(value, list | tuple) else (value,))
+    return row
+
+
+@lru_cache(maxsize=256)  # of the few sets of keywords that our own code names
+def _in_tag_order(keywords: tuple[str, ...]) -> list[tuple[str, str, bool, str]]:
+    """Tag, VR, whether its values are texts as they are, and keyword."""
+    named = ((*_named(keyword, ""), keyword) for keyword in keywords)
+    return sorted((tag, vr, vr in _TEXTS, keyword) for tag, vr, keyword in named)
 
 
 def put(row: Attributes, name: str, *values: Any) -> None:

@@ -123,9 +123,9 @@ class PartBegin:
 
 @dataclass(frozen=True, slots=True)
 class PartData:
-    """Some bytes of the part that is open."""
+    """Some bytes of the part that is open; a view of them where the reader was asked for that."""
 
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ class RelatedReader:
         max_parts: More are refused.
         max_header_bytes: Of one part's headers together.
         max_preamble_bytes: Before the first delimiter.
+        views: Give the bytes of parts as views into what was fed, rather than copies.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class RelatedReader:
         max_parts: int = 10_000,
         max_header_bytes: int = 8192,
         max_preamble_bytes: int = 4096,
+        views: bool = False,
     ) -> None:
         self._mark = b"--" + boundary.encode("ascii")
         self._needle = b"\n" + self._mark
@@ -164,7 +166,8 @@ class RelatedReader:
             max_preamble_bytes,
         )
         # as if the body followed a line: the first delimiter has no CRLF of its own
-        self._buffer = bytearray(b"\r\n")
+        self._buffer, self._pos = b"\r\n", 0  # up to ``pos`` it is done with
+        self._views = views
         self._state = "preamble"
         self._index = -1
         self._problem: Malformed | None = None
@@ -174,7 +177,7 @@ class RelatedReader:
         """Whether the terminal delimiter has been seen."""
         return self._state == "epilogue"
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes | memoryview) -> list[Event]:
         """Events of the next chunk. What comes before an error is given first, the error at the next call.
 
         Raises:
@@ -186,7 +189,7 @@ class RelatedReader:
             raise self._problem
         if self._state == "epilogue":
             return events
-        self._buffer += data
+        self._buffer = b"".join((self._buffer, data))
         try:
             while self._step(events):
                 pass
@@ -194,6 +197,7 @@ class RelatedReader:
             self._problem = error
             if not events:
                 raise
+        self._buffer, self._pos = self._buffer[self._pos :], 0
         return events
 
     def _step(self, events: list[Event]) -> bool:
@@ -201,7 +205,7 @@ class RelatedReader:
         if self._state == "headers":
             return self._headers(events)
         if self._state == "epilogue":
-            self._buffer.clear()
+            self._buffer, self._pos = b"", 0
             return False
         return self._content(events)
 
@@ -222,25 +226,25 @@ class RelatedReader:
 
     def _content(self, events: list[Event]) -> bool:
         """Pass on bytes up to the next delimiter; True when one was taken."""
-        buffer, at = self._buffer, 0
+        buffer, at = self._buffer, self._pos
         while True:
             at = buffer.find(self._needle, at)
             if at < 0:
-                return self._keep(events, max(0, len(buffer) - len(self._needle) - 1))
+                return self._keep(events, max(self._pos, len(buffer) - len(self._needle) - 1))
             after = at + len(self._needle)
             end = self._line_end(after)
             if end is None:  # cannot be told yet
-                return self._keep(events, max(0, at - 1))
+                return self._keep(events, max(self._pos, at - 1))
             if end < 0:  # a longer word than the boundary: content
                 at = after
                 continue
-            if at == 0 or buffer[at - 1] != 0x0D:
+            if at == self._pos or buffer[at - 1] != 0x0D:
                 raise Malformed(
                     "A multipart delimiter follows a bare line feed.", why="RFC 2046: lines end in CR LF."
                 )
             last = buffer[after : after + 2] == b"--"
             self._emit(events, at - 1)
-            del buffer[:end]
+            self._pos = end
             if self._state == "part":
                 events.append(PartEnd(self._index))
             if last:
@@ -274,36 +278,40 @@ class RelatedReader:
 
     def _keep(self, events: list[Event], upto: int) -> bool:
         self._emit(events, upto)
-        del self._buffer[:upto]
-        if self._state == "preamble" and len(self._buffer) > self._max_preamble + len(self._needle) + 2:
+        self._pos = upto
+        if (
+            self._state == "preamble"
+            and len(self._buffer) - upto > self._max_preamble + len(self._needle) + 2
+        ):
             raise Malformed("The multipart body does not begin with its delimiter.", why="RFC 2046 5.1.1.")
         return False
 
     def _emit(self, events: list[Event], upto: int) -> None:
         if self._state == "preamble":
-            self._max_preamble -= upto
+            self._max_preamble -= upto - self._pos
             if self._max_preamble < 0:
                 raise Malformed(
                     "The multipart body does not begin with its delimiter.", why="RFC 2046 5.1.1."
                 )
-        elif upto > 0:
-            events.append(PartData(bytes(memoryview(self._buffer)[:upto])))
+        elif upto > self._pos:
+            view = memoryview(self._buffer)[self._pos : upto]
+            events.append(PartData(view if self._views else bytes(view)))
 
     def _headers(self, events: list[Event]) -> bool:
-        buffer = self._buffer
-        if buffer[:2] == b"\r\n":  # no headers at all
-            block, size = b"", 2
+        buffer, pos = self._buffer, self._pos
+        if buffer[pos : pos + 2] == b"\r\n":  # no headers at all
+            block, after = b"", pos + 2
         else:
-            at = buffer.find(_END_OF_HEADERS)
-            if at < 0 or at > self._max_headers:
-                if len(buffer) > self._max_headers:
+            at = buffer.find(_END_OF_HEADERS, pos)
+            if at < 0 or at - pos > self._max_headers:
+                if len(buffer) - pos > self._max_headers:
                     raise TooLarge(
                         "The headers of a part are too long.", why=f"Limit here: {self._max_headers} bytes."
                     )
                 return False
-            block, size = bytes(buffer[:at]), at + 4
+            block, after = buffer[pos:at], at + 4
         headers = self._parse(block)
-        del buffer[:size]
+        self._pos = after
         self._state = "part"
         events.append(PartBegin(self._index, headers))
         return True

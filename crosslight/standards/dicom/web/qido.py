@@ -73,6 +73,7 @@ class QidoQuery:
         *,
         keys: Iterable[str] | None = None,
         max_results: int = MAX_RESULTS,
+        moments: bool = True,
     ) -> Self:
         """Read the parameters of a search.
 
@@ -82,6 +83,8 @@ class QidoQuery:
             keys: Keywords (``Sequence.Item`` for nested ones) that can be matched; by default those of
                 ``level``.
             max_results: Upper bound of ``limit``, and its default.
+            moments: Ranges of a date and its time are one range of moments (always so in QIDO-RS; by C-FIND
+                where it was agreed to).
 
         Raises:
             Invalid: naming the parameter, for one that is unknown, ill-formed or repeated.
@@ -129,23 +132,31 @@ class QidoQuery:
         told = (*query.warnings, *([ignored_warning(ignored)] if ignored else []))
         return replace(
             query,
-            matches=_combined(by_path),
+            matches=_combined(by_path, moments=moments),
             include=frozenset(include - {"all"}),
             include_all="all" in include,
             warnings=told,
         )
 
-    def within(self, **uids: str) -> Self:
-        """This query inside a resource: ``within(StudyInstanceUID=…)``.
+    def within(self, **values: str) -> Self:
+        """This query inside a resource: ``within(StudyInstanceUID=…)``; values as they stand, no patterns.
 
         A parameter that names the same attribute stays: both must match.
         """
         pinned = tuple(
-            Match(path=known_path(keyword), vr="UI", kind="single", values=(uid,))
-            for keyword, uid in uids.items()
-            if uid
+            Match(path=path, vr=vr_of(path[-1]), kind="single", values=(value,))
+            for path, value in ((known_path(keyword), value) for keyword, value in values.items())
+            if value
         )
         return replace(self, matches=self.matches + pinned)
+
+    def including(self, tags: Iterable[str]) -> Self:
+        """This query with these tags in its rows too."""
+        return replace(self, include=self.include | frozenset(tags))
+
+    def page(self, offset: int, limit: int) -> Self:
+        """A page of this query's rows."""
+        return replace(self, offset=offset, limit=limit)
 
     def one_more(self) -> Self:
         """This query with a limit of one more row, by which a face sees that there are more."""
@@ -255,14 +266,14 @@ def _creator(name: str, value: str) -> None:
         )
 
 
-def _combined(by_path: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
-    """The matches, ranges of a date and its time that have the same form as one range of moments.
+def _combined(by_path: Mapping[tuple[str, ...], Match], *, moments: bool) -> tuple[Match, ...]:
+    """The matches, with ``moments`` ranges of a date and its time that have the same form as one range.
 
     Raises:
         Invalid: a range of times, or of moments, that ends before it begins.
     """
     matches = dict(by_path)
-    for date_name, time_name in MOMENTS:
+    for date_name, time_name in MOMENTS if moments else ():
         date, time = matches.get(known_path(date_name)), matches.get(known_path(time_name))
         if date is None or time is None or not date.kind == time.kind == "range":
             continue

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from crosslight.standards.study import StudyTime
 
-_SECOND = timedelta(seconds=1)
+_SECOND, _LEAST = timedelta(seconds=1), timedelta(microseconds=1)
 _LENGTHS = frozenset({4, 6, 8, 10, 12, 14})
 _FIRST = "00000101000000"  # what a DTM leaves out
 
@@ -29,8 +29,9 @@ def service_times(time: StudyTime) -> tuple[str, str]:
     interval = time.interval()
     if interval is None:
         return "", ""
-    low, high = interval[0].replace(microsecond=0), interval[1]
-    return _dtm(low), _dtm(max(low, (high - timedelta(microseconds=1)).replace(microsecond=0)))
+    low, high = interval
+    start = _dtm(low)
+    return start, start if high - low == _SECOND and not low.microsecond else _dtm(high - _LEAST)
 
 
 @lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from crosslight.standards.ids import CXI_ACCESSION, CXI_ORDER, DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import Invalid
+from crosslight.standards.records import changed
 from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
 from crosslight.standards.xds.mapping import values
 from crosslight.standards.xds.mapping.people import patient_of, source_patient_info, xon
@@ -234,7 +235,7 @@ def extras_of(
 
     Empty for our own nodes' entries.
     """
-    bare = replace(publication, extras={})
+    bare = changed(publication, extras={})
     extras = {
         "entry": _difference(_plain_entry(bare, entry.patient_id), entry),
         "submission": _difference(_plain_submission(bare, ""), submission),
@@ -311,7 +312,7 @@ def publication_from_submission(
         replaces_entry_uuid=replacing.target if replacing is not None else "",
         replaces_uuid=replacing.entry_uuid if replacing is not None else "",
     )
-    return replace(publication, extras=extras_of(publication, entry, submission, member, replacing))
+    return changed(publication, extras=extras_of(publication, entry, submission, member, replacing))
 
 
 def _record_of(entry: DocumentEntry, zone: str, study_uid: str) -> StudyRecord:

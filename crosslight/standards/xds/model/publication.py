@@ -7,10 +7,13 @@ views would.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import msgspec
+
 from crosslight.standards.ids import Kind, Oid, Version, id_family, study_tag
+from crosslight.standards.records import FrozenRecord, changed
 from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.study import ManifestFacts, StudyRecord
 
@@ -33,8 +36,7 @@ class Source:
         return hash(self.repository_unique_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class Publication(FrozenRecord, frozen=True, kw_only=True):
     """One version of a holding on the wire.
 
     ``replaces_entry_uuid`` is the DocumentEntry that this one's RPLC points at, '' for a fresh one.
@@ -52,7 +54,7 @@ class Publication:
     replaces_entry_uuid: str = ""
     replaces_uuid: str = ""  # id of the RPLC association
     status: Status = "Approved"
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @classmethod
     def derived(
@@ -87,4 +89,4 @@ class Publication:
 
     def with_status(self, status: Status) -> Self:
         """The same, Approved or Deprecated."""
-        return self if self.status == status else replace(self, status=status)
+        return self if self.status == status else changed(self, status=status)

@@ -66,32 +66,42 @@ def evaluate(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
 
 
 def _find_documents(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
-    return RegistryObjects(documents=tuple(d for d in objects.documents if document_matches(query, d)))
+    return RegistryObjects(documents=tuple(filter(document_filter(query), objects.documents)))
 
 
-def document_matches(query: StoredQuery, entry: DocumentEntry) -> bool:
-    """Whether a DocumentEntry satisfies every filter that a Find query or GetAll gives."""
+def document_filter(query: StoredQuery) -> Callable[[DocumentEntry], bool]:
+    """Whether a DocumentEntry satisfies every filter that a Find query or GetAll gives.
+
+    What the query gives is looked up once, for all entries.
+    """
     get = query.groups.get
-    types = query.values(f"{_DE}Type") or (v.STABLE,)
-    if entry.object_type not in types or entry.status not in query.values(f"{_DE}Status"):
-        return False
+    types, statuses = query.values(f"{_DE}Type") or (v.STABLE,), query.values(f"{_DE}Status")
     available = query.values(f"{_DE}DocumentAvailability")
-    if available and (entry.document_availability or v.ONLINE) not in available:
-        return False
-    for name, field in _DOCUMENT_CODES.items():
-        if (groups := get(_DE + name)) and not _codes_match(groups, getattr(entry, field)):
-            return False
-    for name, field in _DOCUMENT_TIMES.items():
-        if not _in_range(
-            getattr(entry, field), query.values(f"{_DE}{name}From"), query.values(f"{_DE}{name}To")
-        ):
-            return False
-    if (groups := get(f"{_DE}AuthorPerson")) and not _authors_match(groups, entry.authors):
-        return False
-    if groups := get(f"{_DE}ReferenceIdList"):
-        references = {comparable(reference) for reference in entry.reference_ids}
-        return all(any(comparable(value) in references for value in group) for group in groups)
-    return True
+    codes = [(field, groups) for name, field in _DOCUMENT_CODES.items() if (groups := get(_DE + name))]
+    times = [
+        (field, low, high)
+        for name, field in _DOCUMENT_TIMES.items()
+        if (low := query.values(f"{_DE}{name}From")) + (high := query.values(f"{_DE}{name}To"))
+    ]
+    authors, references = get(f"{_DE}AuthorPerson"), get(f"{_DE}ReferenceIdList")
+
+    def matches(entry: DocumentEntry) -> bool:
+        return (
+            entry.object_type in types
+            and entry.status in statuses
+            and (not available or (entry.document_availability or v.ONLINE) in available)
+            and all(_codes_match(groups, getattr(entry, field)) for field, groups in codes)
+            and all(_in_range(getattr(entry, field), low, high) for field, low, high in times)
+            and (not authors or _authors_match(authors, entry.authors))
+            and (not references or _refers(references, entry))
+        )
+
+    return matches
+
+
+def _refers(groups: Groups, entry: DocumentEntry) -> bool:
+    references = {comparable(reference) for reference in entry.reference_ids}
+    return all(any(comparable(value) in references for value in group) for group in groups)
 
 
 def _find_submission_sets(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
@@ -128,7 +138,7 @@ def _find_folders(query: StoredQuery, objects: RegistryObjects) -> RegistryObjec
 
 
 def _get_all(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
-    documents = tuple(d for d in objects.documents if document_matches(query, d))
+    documents = tuple(filter(document_filter(query), objects.documents))
     submissions = tuple(s for s in objects.submissions if s.status in query.values("$XDSSubmissionSetStatus"))
     folders = tuple(f for f in objects.folders if f.status in query.values("$XDSFolderStatus"))
     ids = {member.entry_uuid for member in (*documents, *submissions, *folders)}

@@ -24,7 +24,8 @@ from crosslight.standards.xds.model.xml import (
 )
 from crosslight.standards.xds.rules.errors import RegistryError
 from crosslight.standards.xds.wire.ebrim import parse_object_list, parse_object_refs
-from crosslight.standards.xds.wire.ebrim_write import render_object, render_object_ref
+from crosslight.standards.xds.wire.ebrim_templates import write_object
+from crosslight.standards.xds.wire.ebrim_write import render_object_ref
 from crosslight.standards.xds.wire.response import parse_error_list, render_error_list
 
 ACTION_REQUEST = "urn:ihe:iti:2007:RegistryStoredQuery"
@@ -128,7 +129,7 @@ def render_adhoc_response(
     )
     parts = [head.encode()]  # bytes one by one: of a large answer the whole is put together once
     parts += [render_object_ref(i, h).encode() for i, h in refs]
-    parts += [render_object(o).encode() for o in objects]
+    parts += [write_object(o).encode() for o in objects]
     parts.append(b"</rim:RegistryObjectList></query:AdhocQueryResponse>")
     return b"".join(parts)
 

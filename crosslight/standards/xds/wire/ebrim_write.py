@@ -31,7 +31,7 @@ _CLASSIFICATION, _EXTERNAL = v.OBJECT_TYPE + "Classification", v.OBJECT_TYPE + "
 _ASSOCIATION, _PACKAGE = v.OBJECT_TYPE + "Association", v.OBJECT_TYPE + "RegistryPackage"
 
 
-class _Parts:
+class PartIds:
     """Ids for the parts of one object: derived from its own, never equal to it or to each other."""
 
     def __init__(self, owner: str) -> None:
@@ -40,11 +40,12 @@ class _Parts:
         self._stem, self._tail = self.owner, -1
         if owner.startswith("urn:uuid:") and len(owner) == 45:
             try:
-                self._stem, self._tail = owner[:-4], int(owner[-4:], 16)
+                self._stem, self._tail = self.owner[:-4], int(owner[-4:], 16)
             except ValueError:
                 pass
 
     def next(self) -> str:
+        """The id of the next part, escaped."""
         self._n += 1
         return f"{self._stem}.{self._n}" if self._tail < 0 else f"{self._stem}{self._tail ^ self._n:04x}"
 
@@ -82,7 +83,7 @@ def _text(tag: str, text: Text) -> str:
     return f"<rim:{tag}>{inner}</rim:{tag}>"
 
 
-def _classification(parts: _Parts, attributes: str, inner: str, owner: str = "") -> str:
+def _classification(parts: PartIds, attributes: str, inner: str, owner: str = "") -> str:
     owner = esc(owner) if owner else parts.owner
     return (
         f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}"'
@@ -97,7 +98,7 @@ def _code_text(scheme: str, code: Code) -> tuple[str, str]:
     return f' classificationScheme="{scheme}" nodeRepresentation="{esc(code.value)}"', inner
 
 
-def _code(parts: _Parts, scheme: str, code: Code) -> str:
+def _code(parts: PartIds, scheme: str, code: Code) -> str:
     return _classification(parts, *_code_text(scheme, code))
 
 
@@ -110,18 +111,18 @@ def _author_text(scheme: str, author: Author) -> tuple[str, str]:
     return f' classificationScheme="{scheme}" nodeRepresentation=""', inner + _slots(author.slots)
 
 
-def _author(parts: _Parts, scheme: str, author: Author) -> str:
+def _author(parts: PartIds, scheme: str, author: Author) -> str:
     return _classification(parts, *_author_text(scheme, author))
 
 
-def _unknown(parts: _Parts, row: Classification) -> str:
+def _unknown(parts: PartIds, row: Classification) -> str:
     attributes = f' classificationScheme="{esc(row.scheme)}"' if row.scheme else ""
     attributes += f' classificationNode="{esc(row.node)}"' if row.node else ""
     attributes += f' nodeRepresentation="{esc(row.representation)}"' if row.representation is not None else ""
     return _classification(parts, attributes, _slots(row.slots) + _text("Name", row.name), row.owner)
 
 
-def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = "") -> str:
+def _identifier(parts: PartIds, scheme: str, value: str, name: str, owner: str = "") -> str:
     """``scheme`` is escaped, or one of the vocabulary's; so is ``name``, an element."""
     owner = esc(owner) or parts.owner
     return (
@@ -132,7 +133,7 @@ def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = 
 
 def _inner(member: RegistryObject) -> str:
     """Slot*, Name?, Description?, VersionInfo?, Classification*, ExternalIdentifier*."""
-    kind, parts = member.kind, _Parts(member.entry_uuid)
+    kind, parts = member.kind, PartIds(member.entry_uuid)
     out = [
         _single(name, value)
         for name, field in v.SINGLE_SLOTS[kind].items()
