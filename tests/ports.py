@@ -1,23 +1,38 @@
-"""Ports on which nobody listens: below the range that the kernel gives to clients, each worker of a parallel
-run its own part.
+"""Ports on which nobody listens: below the range that the kernel gives to clients, each process of a run its
+own part.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import IO
 
 HOST = "127.0.0.1"
-_FIRST, _SHARE, _SHARES = 11_000, 5_000, 4
+_FIRST, _SHARE, _SHARES = 11_000, 4_000, 5
 _DICE = random.SystemRandom()
 _given: set[int] = set()
+_claims: list[IO[str]] = []  # held open: the kernel ends a claim with its process
 
 
+@cache
 def _share() -> int:
-    """The first port of this worker's part."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return _FIRST + _SHARE * (int(worker) % _SHARES)
+    """The first port of this process's part: what stops and starts again finds its ports as it left them."""
+    for nth in range(_SHARES):
+        claim = (Path(tempfile.gettempdir()) / f"crosslight-test-ports-{os.getuid()}-{nth}").open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return _FIRST + _SHARE * nth
+    return _FIRST + _SHARE * (os.getpid() % _SHARES)  # more runs than parts: with luck
 
 
 def _free(port: int) -> bool:

@@ -78,7 +78,7 @@ class OthersChildren(Supervisor):
         os.kill(pid, signal.SIGKILL)
         self._killed[name] = pid
         deadline = time.monotonic() + GONE_S
-        while _lives(pid):
+        while lives(pid):
             if time.monotonic() > deadline:
                 raise OurError(f"{name} does not end when it is killed.")
             time.sleep(0.02)
@@ -103,9 +103,11 @@ class _Known(Child):
         return self._known
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process still holds its files and ports; its first thread may have ended before others."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

@@ -17,7 +17,7 @@ from ports import free_base
 
 from crosslight.standards.problem import ConfigError, Unavailable
 from simulations.__main__ import main
-from simulations.drills.attached import attached
+from simulations.drills.attached import attached, lives
 from simulations.drills.record import Record
 from simulations.drills.relay import CarryingLine, Relay
 from simulations.drills.report import render, verdict
@@ -176,6 +176,37 @@ def test_an_order_of_somebody_who_is_gone_holds_no_more(tmp_path: Path) -> None:
     assert Orders(tmp_path).of("RTK") == Order(down=True)
     path.write_bytes(b"[")
     assert Orders(tmp_path).of("RTK") == NONE
+
+
+ENDS_FIRST = """
+import ctypes, socket, sys, threading
+held = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=sys.stdin.read, daemon=True).start()
+print("here", flush=True)
+ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)  # the first thread only: so it is for a moment after a kill
+"""
+EXIT_OF_A_THREAD = {"x86_64": 60, "aarch64": 93}
+
+
+def test_a_process_lives_as_long_as_one_of_its_threads_holds_its_ports() -> None:
+    number = str(EXIT_OF_A_THREAD[os.uname().machine])
+    started = subprocess.Popen(
+        [sys.executable, "-c", ENDS_FIRST, number], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert started.stdin is not None
+    assert started.stdout is not None
+    try:
+        assert started.stdout.readline() == b"here\n"
+        state = Path(f"/proc/{started.pid}/stat")
+        while state.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+            os.sched_yield()
+        assert lives(started.pid)
+    finally:
+        started.kill()
+        started.wait()
+        started.stdin.close()
+        started.stdout.close()
+    assert not lives(started.pid)
 
 
 # --- the line -----------------------------------------------------------------------------------------------
