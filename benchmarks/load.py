@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from dataclasses import dataclass, field
 LIMIT = 1 << 20
 
 
-def get(host: str, path: str, accept: str) -> bytes:
-    """A GET as bytes."""
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n".encode()
+def get(host: str, path: str, accept: str, token: str = "") -> bytes:
+    """A GET as bytes, with a bearer token where one is given."""
+    shown = f"Authorization: Bearer {token}\r\n" if token else ""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n{shown}\r\n".encode()
 
 
 def post(host: str, path: str, content_type: str, body: bytes, accept: str = "*/*") -> bytes:
@@ -76,9 +78,12 @@ class _Connection:
             self._socket.close()
             self._socket = None
 
+    async def _receive(self, room: memoryview) -> int:
+        assert self._socket is not None
+        return await self._loop.sock_recv_into(self._socket, room)
+
     async def _more(self) -> bool:
         """Receive something; False at the end of the connection."""
-        assert self._socket is not None
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == len(self._buffer):
@@ -87,7 +92,7 @@ class _Connection:
                 raise BadAnswerError("a line without end")
             self._start, self._end = 0, len(rest)
             self._view[: len(rest)] = rest
-        got = await self._loop.sock_recv_into(self._socket, self._view[self._end :])
+        got = await self._receive(self._view[self._end :])
         self._end += got
         return got > 0
 
@@ -130,6 +135,34 @@ class _Connection:
             await self.until(b"\r\n")
             return total
         return await self.take(float(fields.get(b"content-length", b"inf")), kept)
+
+
+class _OverTls(_Connection):
+    """The same over TLS, by asyncio's streams: it costs the client more, and the server what it costs it."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(host, port)
+        self._tls = tls
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, request: bytes) -> None:
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()
+            self._streams = await asyncio.open_connection(*self._address, ssl=self._tls, limit=LIMIT)
+            self._start = self._end = 0
+        self._streams[1].write(request)
+        await self._streams[1].drain()
+
+    async def _receive(self, room: memoryview) -> int:
+        assert self._streams is not None
+        data = await self._streams[0].read(len(room))
+        room[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
 
 
 async def _client(
@@ -175,6 +208,7 @@ async def load(
     seconds: float = float("inf"),
     check: Callable[[bytes], bool] | None = None,
     keep: list[bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Loaded:
     """Send ``requests`` over ``clients`` connections, each waiting for its answer, until they or the seconds
     run out.
@@ -182,13 +216,13 @@ async def load(
     Args:
         check: Whether a body is as it should be.
         keep: Where bodies go.
+        tls: Connections are over TLS.
 
     Raises:
         BadAnswerError: for any other status than 200 or 202, and for a body that ``check`` refuses.
     """
     loaded, shared = Loaded(), iter(requests)
     until = time.perf_counter() + seconds
-    await asyncio.gather(
-        *(_client(_Connection(host, port), shared, until, loaded, check, keep) for _ in range(clients))
-    )
+    made = (_OverTls(host, port, tls) if tls else _Connection(host, port) for _ in range(clients))
+    await asyncio.gather(*(_client(connection, shared, until, loaded, check, keep) for connection in made))
     return loaded

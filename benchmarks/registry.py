@@ -4,47 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice, pairwise, repeat
+from itertools import islice, pairwise
 from typing import Any
-from urllib.parse import quote
 
 import grpc.aio
 import orjson
 
 from benchmarks import registry_sizes, studies
-from benchmarks.load import BadAnswerError, get, load, post
+from benchmarks.load import BadAnswerError, load, post
 from benchmarks.meter import Result, Sample, interleaved, timed
 from benchmarks.options import Options
 from benchmarks.peers import HOST
+from benchmarks.registry_questions import AGAIN, DICOM, FHIR, LIST, QUERY, SEARCH, SOAP, SUBMIT, Questions
+from benchmarks.registry_secured import SecuredRegistries, crowd
 from benchmarks.registry_servers import FLOOR, Server, servers_of
 from benchmarks.report import Section, number, times
 from crosslight.pb import feed_pb2 as pb
-from crosslight.standards.xds.mapping import views
-from crosslight.standards.xds.rules import stored_query
-from crosslight.standards.xds.wire import adhoc
-from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
-from crosslight.standards.xds.wire.soap import render_envelope
-from registry.ihe import iti42
 from registry.link.callers import MEMBER_METADATA
 from tests import pg
-from tests import registry_samples as samples
 
 CLIENTS = 8
 FEED_BOUND_S = 170.0  # of loading one registry: a run must end
-SOAP = "application/soap+xml; charset=UTF-8"
-FHIR = "application/fhir+json"
-DICOM = "application/dicom+json"
 FEED = "gRPC feed, batches of 500"
-SUBMIT = "ITI-42, single"
-QUERY = "ITI-18 FindDocuments, 20"
-SEARCH = "FHIR ImagingStudy, 20"
-LIST = "QIDO-RS studies, 20"
-AGAIN = "FHIR, a patient asked again"
 #: operation -> at most so many times the floor's processor time, which is PostgreSQL's too
 GOALS = {
     SEARCH: {"SQLite": 2.5, "PostgreSQL": 4.0},
@@ -70,7 +55,10 @@ async def measure(options: Options) -> list[Section]:
         taken = ServiceTimesTaken(
             results, apart["PostgreSQL"], bench.act_bytes, alone, bench.between_searches
         )
-    return [_section(bench, results, taken.measured()), _sizes_section(bench, apart, taken.sizes())]
+        both = await SecuredRegistries(options, bench.questions, await bench.crowd()).measure(
+            bench.servers, GOALS
+        )
+    return [_section(bench, results, taken.measured()), *both, _sizes_section(bench, apart, taken.sizes())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +97,11 @@ class RegistryBench:
     """Loads the servers, then asks them."""
 
     def __init__(self, options: Options, servers: dict[str, Server]) -> None:
-        self._options, self._servers = options, servers
+        self._options, self.servers = options, servers
         self.studies = options.studies
         self.rounds = 2 if options.quick else 4
-        self._numbers = iter(range(1, 1 << 23))
-        self._whole: list[int] = []  # persons who are searched for
-        self._others: list[int] = []  # persons of whom more is submitted
+        # both registries gave the same OIDs and epochs
+        self.questions = Questions((), (), servers["SQLite"].members, iter(range(1, 1 << 23)))
         self.cut: set[str] = set()  # engines that were not loaded in time
         self._asking: dict[tuple[str, str], Iterator[bytes]] = {}
         self.between: dict[str, list[float]] = {}  # two answers, seconds, by server
@@ -127,26 +114,21 @@ class RegistryBench:
         self._options.say("ITI-18 and FHIR")
         await self._learn()
         count = 150 if self._options.quick else 400
-        before = registry_sizes.audit_bytes(self._servers["PostgreSQL"].url)
-        results[SEARCH] = await self._each(
-            lambda s, _: self._ask(s, self._going_on(s, self._searches), count)
-        )
-        audited = registry_sizes.audit_bytes(self._servers["PostgreSQL"].url) - before
+        before = registry_sizes.audit_bytes(self.servers["PostgreSQL"].url)
+        results[SEARCH] = await self._each(lambda s, _: self._ask(s, SEARCH, count))
+        audited = registry_sizes.audit_bytes(self.servers["PostgreSQL"].url) - before
         self.between_searches = self.between.pop("PostgreSQL")
         self.act_bytes = audited / sum(s.count for s in results[SEARCH]["PostgreSQL"].samples)
-        results[QUERY] = await self._each(lambda s, _: self._ask(s, self._going_on(s, self._queries), count))
-        for name, make in ((LIST, self._lists), (AGAIN, self._same)):
+        for name in (QUERY, LIST, AGAIN):
             self._options.say(name)
-            results[name] = await self._each(
-                lambda s, _, make=make: self._ask(s, self._going_on(s, make), count, kept=False)  # type: ignore[misc]
-            )
+            results[name] = await self._each(lambda s, _, name=name: self._ask(s, name, count))  # type: ignore[misc]
         self._options.say("ITI-42")
         results[SUBMIT] = await self._each(lambda s, _: self._submit(s, 100 if self._options.quick else 250))
         return results
 
     async def _each(self, work: Callable[[Server, int], Awaitable[Sample]]) -> dict[str, Result]:
         return await interleaved(
-            self.rounds, {name: partial(work, server) for name, server in self._servers.items()}
+            self.rounds, {name: partial(work, server) for name, server in self.servers.items()}
         )
 
     # --- the feed -------------------------------------------------------------------------------------------
@@ -154,17 +136,17 @@ class RegistryBench:
     async def _feed(self) -> dict[str, Result]:
         """Load all studies; each chunk goes to every server in turn."""
         self._options.say(f"the feed: {self.studies} studies into each registry")
-        home = self._servers["SQLite"].members  # both registries gave the same OIDs and epochs
-        places, whole = studies.plan(self.studies, len(home))
-        self._whole, self._others = list(range(whole * 9 // 10)), list(range(whole * 9 // 10, whole))
+        asked = self.questions
+        places, whole = studies.plan(self.studies, len(asked.members))
+        asked.whole, asked.others = range(whole * 9 // 10), range(whole * 9 // 10, whole)
         at_once = 5 if self._options.quick else 20
-        made = studies.batches(places, home, next(self._numbers))
-        self._numbers = iter(range(len(places) + 10, 1 << 23))
-        samples_of: dict[str, list[Sample]] = {name: [] for name in self._servers}
+        made = studies.batches(places, asked.members, next(asked.numbers))
+        asked.numbers = iter(range(len(places) + 10, 1 << 23))
+        samples_of: dict[str, list[Sample]] = {name: [] for name in self.servers}
         done = 0
         while chunk := list(islice(made, at_once)):
-            for name, server in self._servers.items():
-                if name.startswith("floor") and len(samples_of[name]) >= 4:
+            for name, server in self.servers.items():
+                if server.is_floor and len(samples_of[name]) >= 4:
                     continue
                 if sum(s.seconds for s in samples_of[name]) > FEED_BOUND_S:
                     self.cut.add(name)
@@ -175,47 +157,27 @@ class RegistryBench:
                 self._options.say(f"  {done} of {self.studies}")
         return {name: Result(tuple(taken)) for name, taken in samples_of.items()}
 
+    async def crowd(self) -> int:
+        """A person with very many studies in both registries."""
+        person, batches = crowd(self.questions)
+        for engine in ("SQLite", "PostgreSQL"):
+            await _publish(self.servers[engine], batches)
+        return person
+
     # --- asking ---------------------------------------------------------------------------------------------
 
-    def _going_on(self, server: Server, make: Callable[[Server], Iterator[bytes]]) -> Iterator[bytes]:
-        """Requests of the kind that ``make`` makes, from where the last round ended."""
-        return self._asking.setdefault((server.name, make.__name__), make(server))
+    def _going_on(self, server: Server, name: str) -> Iterator[bytes]:
+        """Requests of an operation, from where the last round ended."""
+        made = self.questions.asked(name, server.host, floor=server.is_floor)
+        return self._asking.setdefault((server.name, name), made)
 
-    def _searches(self, server: Server) -> Iterator[bytes]:
-        if server.name.startswith("floor"):
-            return cycle([get(server.host, f"/canned/search?who={n}", FHIR) for n in self._whole])
-        system = quote("https://fhir.nhs.uk/Id/nhs-number", safe="")
-        path = "/fhir/ImagingStudy?patient.identifier={}%7C{}"
-        return cycle(
-            [get(server.host, path.format(system, samples.nhs(person * 7)), FHIR) for person in self._whole]
-        )
-
-    def _same(self, server: Server) -> Iterator[bytes]:
-        return repeat(next(self._searches(server)))
-
-    def _lists(self, server: Server) -> Iterator[bytes]:
-        path = "/dicomweb/studies?PatientID={}&includefield=all"
-        if server.name.startswith("floor"):
-            return cycle([get(server.host, f"/canned/list?who={n}", DICOM) for n in self._whole])
-        return cycle([get(server.host, path.format(samples.nhs(n * 7)), DICOM) for n in self._whole])
-
-    def _queries(self, server: Server) -> Iterator[bytes]:
-        floor = server.name.startswith("floor")
-        requests = []
-        for person in self._whole:
-            path = f"/canned/query?who={person}" if floor else "/xds/registry"
-            query = stored_query.find_documents(f"{samples.nhs(person * 7)}^^^&{samples.NHS}&ISO")
-            requests.append(_soap(server, path, adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query)))
-        return cycle(requests)
-
-    async def _ask(
-        self, server: Server, requests: Iterator[bytes], count: int, *, kept: bool = True
-    ) -> Sample:
-        """``kept``: the time between two answers is, for ``crosslight simulate``."""
+    async def _ask(self, server: Server, name: str, count: int) -> Sample:
+        """The time between two answers of a search is kept, for ``crosslight simulate``."""
 
         async def work() -> tuple[float, Sequence[float]]:
-            loaded = await load(HOST, server.port, islice(requests, count), clients=CLIENTS)
-            if kept:
+            requests = islice(self._going_on(server, name), count)
+            loaded = await load(HOST, server.port, requests, clients=CLIENTS)
+            if name == SEARCH:
                 between = (b - a for a, b in pairwise(sorted(loaded.ended)))
                 self.between.setdefault(server.name, []).extend(between)
             return loaded.count, loaded.latencies
@@ -224,14 +186,17 @@ class RegistryBench:
 
     async def _learn(self) -> None:
         """Check answers, and give the floors the same bytes to send."""
-        server = self._servers["SQLite"]
-        submitted = list(self._submissions(server, 1))
+        server = self.servers["SQLite"]
+        submitted = next(self.questions.submissions(server.host, 1))
         answers = {
-            "search": (FHIR, await _one(server, next(self._searches(server)))),
-            "query": (SOAP, await _one(server, next(self._queries(server)))),
-            "list": (DICOM, await _one(server, next(self._lists(server)))),
-            "submitted": (SOAP, await _one(server, submitted[0])),
+            kind: (accept, await _one(server, next(self._going_on(server, name))))
+            for kind, accept, name in (
+                ("search", FHIR, SEARCH),
+                ("query", SOAP, QUERY),
+                ("list", DICOM, LIST),
+            )
         }
+        answers["submitted"] = (SOAP, await _one(server, submitted))
         total = orjson.loads(answers["search"][1])["total"]
         entries = answers["query"][1].count(b"<rim:ExtrinsicObject")
         listed = len(orjson.loads(answers["list"][1]))
@@ -241,25 +206,15 @@ class RegistryBench:
         if b"ResponseStatusType:Success" not in answers["submitted"][1]:
             raise BadAnswerError(answers["submitted"][1].decode()[:2000])
         self.answer_bytes = {name: len(data) for name, (_, data) in answers.items()}
-        for floor in (s for n, s in self._servers.items() if n.startswith("floor")):
+        for floor in (s for s in self.servers.values() if s.is_floor):
             for name, (kind, data) in answers.items():
                 request = post(floor.host, f"/canned/{name}", kind, data).replace(b"POST", b"PUT", 1)
                 await load(HOST, floor.port, [request])
 
     # --- submitting -----------------------------------------------------------------------------------------
 
-    def _submissions(self, server: Server, count: int) -> Iterator[bytes]:
-        members = server.members or self._servers["SQLite"].members
-        path = "/submit" if server.name.startswith("floor") else "/xds/registry"
-        for n in islice(self._numbers, count):
-            person = self._others[n % len(self._others)]
-            home = members[n % len(members)]
-            publication, number_ = studies.submission(home, person, n)
-            body = render_submit_objects(views.objects_of(publication, number_.cx()))
-            yield _soap(server, path, iti42.ACTION_REQUEST, body)
-
     async def _submit(self, server: Server, count: int) -> Sample:
-        requests = list(self._submissions(server, count))
+        requests = list(self.questions.submissions(server.host, count, floor=server.is_floor))
 
         async def work() -> tuple[float, Sequence[float]]:
             loaded = await load(
@@ -276,20 +231,15 @@ class RegistryBench:
     async def sizes(self) -> dict[str, dict[str, float]]:
         """Engine -> bytes per study."""
         return {
-            engine: await registry_sizes.index_bytes(self._servers[engine])
+            engine: await registry_sizes.index_bytes(self.servers[engine])
             for engine in ("SQLite", "PostgreSQL")
         }
 
     async def one_at_a_time(self) -> Sequence[float]:
         """What searches take, seconds, when nobody else asks (PostgreSQL)."""
-        server, count = self._servers["PostgreSQL"], 60 if self._options.quick else 200
-        loaded = await load(HOST, server.port, islice(self._going_on(server, self._searches), count))
+        server, count = self.servers["PostgreSQL"], 60 if self._options.quick else 200
+        loaded = await load(HOST, server.port, islice(self._going_on(server, SEARCH), count))
         return loaded.latencies
-
-
-def _soap(server: Server, path: str, action: str, body: bytes) -> bytes:
-    envelope = render_envelope(action, body, message_id=uuid.uuid4().urn, to=f"http://{server.host}{path}")
-    return post(server.host, path, f'{SOAP}; action="{action}"', envelope)
 
 
 async def _one(server: Server, request: bytes) -> bytes:

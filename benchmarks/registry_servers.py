@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,10 +15,15 @@ from benchmarks.peers import HOST, child, free_ports, module
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Tx
 from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Invitation
+from node.membership.join import new_request
 from registry import commands
+from registry.config import FILE
+from registry.members.join import issue_member
 from registry.members.model import Member
+from registry.members.systems import asked_grants
 from registry.setup import init_registry
 from tests import registry_samples as samples
 
@@ -41,11 +47,62 @@ class Server:
     url: str  # of the database
     folder: Path
     members: tuple[Member, ...] = ()
+    running: AsyncExitStack = field(default_factory=AsyncExitStack)  # its process
 
     @property
     def host(self) -> str:
         """The Host header."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is a floor."""
+        return not self.members
+
+
+@dataclass(frozen=True, slots=True)
+class BothWays:
+    """A registry that asks who calls, with a listener beside it that lets everybody in: one process.
+
+    Attributes:
+        people: Its port for people, over TLS.
+        systems: Its port for systems, over mutual TLS.
+        plain: The port that lets everybody in.
+        token: A clinician's.
+        as_system: Calls as a system that may search, as a member.
+    """
+
+    people: int
+    systems: int
+    plain: int
+    pids: list[int]
+    token: str
+    trusting: ssl.SSLContext
+    as_system: ssl.SSLContext
+    as_member: ssl.SSLContext
+
+
+async def secured(server: Server) -> BothWays:
+    """Start a registry again over what it holds, closed."""
+    await server.running.aclose()
+    folder = server.folder
+    config = folder / FILE
+    config.write_text(config.read_text("utf-8").replace("\nopen = true\n", "\nopen = false\n", 1), "utf-8")
+    ca, tls = folder / "ca" / "ca.pem", folder / "bench"
+    token = await commands.issue_token(folder, role="clinician", user="bench", organisation=CODES[0])
+    plain = server.port + 7
+    command = module("benchmarks.unsecured", "open-registry", str(folder), str(plain - 1))
+    pid = await server.running.enter_async_context(child(command, plain, folder / "log"))
+    return BothWays(
+        people=server.port,
+        systems=server.port + 3,
+        plain=plain,
+        pids=[pid, *server.pids[1:]],
+        token=token,
+        trusting=client_context(ca),
+        as_system=client_context(ca, tls / "bench.pem", tls / "bench.key"),
+        as_member=client_context(ca, tls / "member.pem"),
+    )
 
 
 async def servers_of(options: Options, stack: AsyncExitStack, dsn: str) -> dict[str, Server]:
@@ -59,11 +116,12 @@ async def servers_of(options: Options, stack: AsyncExitStack, dsn: str) -> dict[
         url = "sqlite:registry.db" if engine == "SQLite" else dsn
         members = await _make(folder, port, url)
         log = folder / "log"
-        pid = await stack.enter_async_context(
+        running = await stack.enter_async_context(AsyncExitStack())
+        pid = await running.enter_async_context(
             child(module("registry", "--dir", str(folder), "serve"), port, log)
         )
         database = [postmaster] if engine == "PostgreSQL" else []
-        servers[engine] = Server(engine, port, port + 1, [pid, *database], url, folder, members)
+        servers[engine] = Server(engine, port, port + 1, [pid, *database], url, folder, members, running)
         floor_url = f"sqlite:{folder / 'floor.db'}" if engine == "SQLite" else dsn
         command = module("benchmarks.floor", str(port + 10), floor_url)
         floor = await stack.enter_async_context(child(command, port + 10, folder / "floor.log"))
@@ -103,11 +161,18 @@ async def _make(folder: Path, port: int, url: str) -> tuple[Member, ...]:
             name = f"{code} Hospitals NHS Foundation Trust"
             invitation = await offline.members.invite(code, offline.people_url, name=name)
             secret_of_invitation = Invitation.parse(invitation).secret
-            joined = (await offline.members.store.use_invitation(secret_of_invitation, 0)).member
+            row = await offline.members.store.use_invitation(secret_of_invitation, 0)
+            joined = row.member
+            if not members:
+                key, request = new_request(code, SystemIds())
+                (folder / "bench").mkdir()
+                chain = await issue_member(offline.members, row, request)
+                (folder / "bench" / "member.pem").write_bytes(key + chain)
             # the same in both registries, so that the same feed suits both
             secret = hashlib.sha256(code.encode())
             await offline.db.write("secret", partial(_set_secret, joined.id, secret.hexdigest()))
             members.append(replace(joined, secret=secret.digest()))
+        await offline.members.systems.issue("bench", folder / "bench", asked_grants(("find",)))
     return tuple(members)
 
 

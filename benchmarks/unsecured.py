@@ -1,9 +1,10 @@
 """A registry or a node that also listens without what security costs, to be measured beside itself.
 
-``python -m benchmarks.unsecured registry|node FOLDER PORT``. The service runs as it always does; on PORT its
-faces are served for people over the same TLS, and on PORT + 1 plain, to a caller who shows nothing, with
-nothing written to the audit. So one process has both, over the same data and caches. What is left of the
-decision there is its table.
+``python -m benchmarks.unsecured registry|node|open-registry FOLDER PORT``. The service runs as it always
+does; on PORT its faces are served for people over the same TLS, and on PORT + 1 plain, to a caller who shows
+nothing, with nothing written to the audit. So one process has both, over the same data and caches. What is
+left of the decision there is its table. ``open-registry`` serves what systems are served, as a region in open
+mode does: to anybody, and in the audit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +77,12 @@ async def everybody(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
+async def _open_registry(folder: Path) -> tuple[RegistryApp, web.Application]:
+    app = RegistryApp(folder, read_registry(folder))
+    await app.start()
+    return app, registry_application(app.parts.ground, app.parts.faces, "systems", everybody)
+
+
 async def _registry(folder: Path) -> tuple[RegistryApp, web.Application]:
     app = RegistryApp(folder, read_registry(folder))
     await app.start()
@@ -102,7 +110,12 @@ async def serve(kind: str, folder: Path, port: int) -> None:
     setup_logging(level="error")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    app, bare = await (_registry if kind == "registry" else _node)(folder)
+    made: dict[str, Callable[[Path], Awaitable[tuple[RegistryApp | NodeApp, web.Application]]]] = {
+        "registry": _registry,
+        "open-registry": _open_registry,
+        "node": _node,
+    }
+    app, bare = await made[kind](folder)
     own = app.parts.members.own.people if isinstance(app, RegistryApp) else app.membership.credentials
     if own is None:
         raise SystemExit("TLS is what is measured here")
