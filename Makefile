@@ -147,7 +147,7 @@ soak: dev debian
 	$(BIN)/python -m simulations.faults 1-2000 --resume build/faults.txt
 
 bench: dev debian
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(BEFORE),--before $(BEFORE))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO_DATA)

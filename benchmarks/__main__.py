@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import dicom, latency, registry, retrieve, security, tunnel
+from benchmarks import before_after, dicom, latency, registry, retrieve, security, tunnel
 from benchmarks.load import BadAnswerError
 from benchmarks.options import Options
 from benchmarks.peers import MissingError
@@ -53,8 +53,18 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where service times for `crosslight simulate` go (whole runs: simulations/capacity).",
 )
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A checkout of an earlier release, after `make dev` there: it is measured too.",
+)
 def main(
-    quick: bool, studies: int | None, only: tuple[str, ...], out: Path | None, times_file: Path | None
+    quick: bool,
+    studies: int | None,
+    only: tuple[str, ...],
+    out: Path | None,
+    times_file: Path | None,
+    before: Path | None,
 ) -> None:
     """Measure Crosslight beside Orthanc and above a floor, on this machine.
 
@@ -76,6 +86,12 @@ def main(
             except (BadAnswerError, MissingError) as error:
                 show(console, sections)
                 raise click.ClickException(f"{name}: {error}") from error
+        if before is not None:
+            try:
+                sections.append(before_after.measure(options, before.resolve()))
+            except MissingError as error:
+                show(console, sections)
+                raise click.ClickException(f"before and after: {error}") from error
     facts.append(("Duration", f"{time.monotonic() - started:.0f} s"))
     show(console, sections)
     whole = not quick and not only
