@@ -31,6 +31,7 @@ from crosslight.runtime.seams import Seams
 from crosslight.runtime.shares import Shares
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
+from crosslight.standards.problem import ConfigError
 from node.announce.announcer import AnnouncedAs, Announcer
 from node.announce.store import AnnounceStore
 from node.archive.archive import Archive
@@ -153,11 +154,24 @@ def people_certificate(folder: Path, listen: ListenConfig, clock: Clock) -> Outs
 def make_archive(
     seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: EmbeddedDb
 ) -> Archive:
-    """What is held, read by the rules of configuration and region."""
+    """What is held, read by the rules of configuration and region.
+
+    Raises:
+        ConfigError: a retention rule waits for whom nothing can be sent to.
+    """
     archive = Archive(
         db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive
     )
     archive.rules = rules_of(config, membership)
+    destinations = {there.ae_title.strip() for there in config.dimse.destinations}
+    for rule in config.archive.retention:
+        if rule.committed_to and rule.committed_to not in destinations:
+            raise ConfigError(
+                f"The retention rule {rule.name} waits for {rule.committed_to}, which is no destination.",
+                todo="Name it in [[dimse.destinations]].",
+                where="archive.retention.committed_to",
+            )
+    archive.retention.committed = CommitmentStore.committed_tx
     return archive
 
 

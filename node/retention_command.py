@@ -119,6 +119,7 @@ def _others(survey: Survey) -> list[str]:
     lines = [
         (survey.held, "due, and kept by a legal hold: crosslight-node hold list."),
         (survey.elsewhere, "due, and kept: not all of it lies here, but in an archive beside this node."),
+        (survey.uncommitted, "due, and kept: committed_to has not committed to all of it (commitment ask)."),
         (survey.undated, "kept for want of a date that can be read (of the study, or of the birth)."),
         (survey.kept, "kept by a rule for longer."),
         (survey.unnamed, "that no rule names, kept for good."),

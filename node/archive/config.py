@@ -50,6 +50,12 @@ class RetentionRule:
     until_age_years: int = setting(
         0, "Kept until the patient is so old, too: 25 for children's images. 0: no matter.", low=0, high=150
     )
+    committed_to: str = setting(
+        "",
+        "AE title of one of `[[dimse.destinations]]`: a study goes only once that has committed to keep each"
+        " object of it (`crosslight-node commitment ask`). Empty: nobody has to.",
+        example="LONGTERM",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

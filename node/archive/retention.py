@@ -1,13 +1,14 @@
 """What may go by the rules of ``[[archive.retention]]``: looked for among all studies, and put into the bin.
 
 The bin keeps it for ``bin_days`` more, and the index follows at once. Whatever is under a hold stays, and so
-does a study of which an object lies in another archive.
+does a study of which an object lies in another archive, or one that a rule's ``committed_to`` has not
+committed to keep whole.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -31,7 +32,15 @@ _STUDY = (
     " MAX((SELECT opened_since_unix FROM care), COALESCE((SELECT opened_unix FROM study_opened o WHERE"
     " o.study_uid = study.study_uid), 0)) FROM study"
 )
+_OBJECTS = "SELECT sop_uid, received_unix FROM instance WHERE study_uid = ? AND binned = 0"
 _ELSEWHERE = "SELECT 1 FROM instance WHERE study_uid = ? AND binned = 0 AND sha256 = x'' LIMIT 1"
+
+#: When each instance of a study was asked about to which an AE title has committed, by its UID.
+Committed = Callable[[Tx, str, str], Mapping[str, float]]
+
+
+def _nobody_has(tx: Tx, study_uid: str, ae_title: str) -> Mapping[str, float]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +81,7 @@ class Survey:
     due: dict[str, StudyTally] = field(default_factory=dict)  # by the rule's name
     held: StudyTally = field(default_factory=StudyTally)  # due, and under a hold
     elsewhere: StudyTally = field(default_factory=StudyTally)  # due, and not all of it lies here
+    uncommitted: StudyTally = field(default_factory=StudyTally)  # due, and not committed to elsewhere
     undated: StudyTally = field(
         default_factory=StudyTally
     )  # named by a rule, and without the date that it counts from
@@ -113,6 +123,7 @@ class Retention:
         self._db, self._clock, self._workers = storage.db, storage.clock, workers
         self._maintenance, self._holds, self.rules = maintenance, holds, tuple(rules)
         self._settled = settled
+        self.committed: Committed = _nobody_has  # the application says who has
         self._opened: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -171,7 +182,12 @@ class Retention:
         def check(tx: Tx) -> None:
             row = tx.row(f"{_STUDY} WHERE study_uid = ?", (study_uid,))
             judged = verdict(self.rules, _ageing(row)) if row is not None else None
-            if judged is None or not judged.is_due(self._today) or tx.row(_ELSEWHERE, (study_uid,)):
+            if (
+                judged is None
+                or not judged.is_due(self._today)
+                or tx.row(_ELSEWHERE, (study_uid,))
+                or not self._kept_by_tx(tx, study_uid, judged.keepers)
+            ):
                 raise Conflict("This study may not go any more: it has changed.", where="StudyInstanceUID")
 
         return check
@@ -200,10 +216,26 @@ class Retention:
             survey.held.add(study, judged.until)
         elif tx.row(_ELSEWHERE, (study.study_uid,)):
             survey.elsewhere.add(study, judged.until)
+        elif not self._kept_by_tx(tx, study.study_uid, judged.keepers):
+            survey.uncommitted.add(study, judged.until)
         else:
             survey.due[judged.rule.name].add(study, judged.until)
             return DueStudy(study=study, rule=judged.rule, until=judged.until)
         return None
+
+    def _kept_by_tx(self, tx: Tx, study_uid: str, keepers: Sequence[str]) -> bool:
+        """Whether all of these have committed to each object of a study since it came in.
+
+        Those too that a rejection hides: with the study they would be gone.
+        """
+        if not keepers:
+            return True
+        objects = tx.rows(_OBJECTS, (study_uid,))
+        for keeper in keepers:
+            asked = self.committed(tx, study_uid, keeper)
+            if not all(asked.get(sop_uid, 0.0) >= received for sop_uid, received in objects):
+                return False
+        return True
 
 
 def _ageing(row: Row) -> Ageing:

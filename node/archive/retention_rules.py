@@ -29,10 +29,14 @@ class Ageing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The rule that decides, and the first day on which the study may go; None: never, for want of a date."""
+    """The rule that decides, and the first day on which the study may go; None: never, for want of a date.
+
+    It goes only once all of ``keepers``, AE titles, have committed to keep it.
+    """
 
     rule: RetentionRule
     until: date | None
+    keepers: tuple[str, ...] = ()
 
     def is_due(self, today: date) -> bool:
         """Whether it may go now."""
@@ -41,7 +45,9 @@ class Verdict:
 
 def verdict(rules: Sequence[RetentionRule], study: Ageing) -> Verdict | None:
     """What the rules say of a study; None where none names it: then it is kept for good."""
-    verdicts = [Verdict(rule=rule, until=_until(rule, study)) for rule in rules if _names(rule, study)]
+    naming = [rule for rule in rules if _names(rule, study)]
+    keepers = tuple(dict.fromkeys(rule.committed_to for rule in naming if rule.committed_to))
+    verdicts = [Verdict(rule=rule, until=_until(rule, study), keepers=keepers) for rule in naming]
     return max(verdicts, key=lambda judged: judged.until or date.max) if verdicts else None
 
 

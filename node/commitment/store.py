@@ -9,7 +9,7 @@ from typing import Final
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
-from crosslight.standards.dicom.query.commitment import CommitmentReport
+from crosslight.standards.dicom.query.commitment import COMMITTED, CommitmentReport
 from crosslight.standards.problem import NotFound
 
 SCHEMA = SchemaVersion("commitment", schema=1, compat=1)
@@ -93,6 +93,25 @@ class CommitmentStore:
         sql = "SELECT answered_unix FROM commitment_request WHERE transaction_uid = ?"
         row = await self._db.read("commitment_answered", lambda tx: tx.row(sql, (transaction_uid,)))
         return row is not None and row[0] is not None
+
+    @staticmethod
+    def committed_tx(tx: Tx, study_uid: str, peer: str) -> dict[str, float]:
+        """The instances of a study that ``peer`` keeps for good, by the last that it said of each.
+
+        And when it was asked. In a transaction of others, for those who let go of what is kept elsewhere.
+        """
+        if not tx.has_table("commitment_request"):
+            return {}
+        rows = tx.rows(
+            "SELECT i.sop_uid, i.verdict, r.asked_unix FROM commitment_request r JOIN commitment_instance i"
+            " ON i.transaction_uid = r.transaction_uid WHERE r.study_uid = ? AND r.peer = ? AND i.verdict"
+            " IS NOT NULL ORDER BY r.asked_unix",
+            (study_uid, peer),
+        )
+        last = {sop_uid: (verdict, asked_unix) for sop_uid, verdict, asked_unix in rows}
+        return {
+            sop_uid: asked_unix for sop_uid, (verdict, asked_unix) in last.items() if verdict == COMMITTED
+        }
 
     async def of_study(self, study_uid: str, limit: int = 100) -> list[Asked]:
         """What was asked of a study, the newest first."""

@@ -19,9 +19,11 @@ from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
+from crosslight.standards.dicom.query.commitment import COMMITTED, CommitmentReport
 from node.__main__ import main
 from node.archive.config import ArchiveConfig, RetentionRule
 from node.care import ArchiveCare
+from node.commitment.store import CommitmentStore
 
 OLD, NEW, ODD = "1.2.1", "1.2.2", "1.2.3"
 RULES = """
@@ -140,6 +142,30 @@ def test_without_a_rule_it_says_so(node: Run, tmp_path: Path) -> None:
     config.write_text(config.read_text().replace(RULES, ""))
     assert "nothing is ever deleted by itself" in node("retention", "--apply").output
     assert "no rule: nothing is deleted by itself" in node("status").output
+
+
+def test_a_rule_may_wait_for_a_destination_to_commit(node: Run, tmp_path: Path) -> None:
+    config = tmp_path / "node" / "node.toml"
+    rules = config.read_text().replace("until_age_years = 25", 'committed_to = "DEEP"')
+    config.write_text(rules)
+    refused = node("retention", status=1).output
+    assert "The retention rule adults waits for DEEP, which is no destination." in refused
+    config.write_text(rules + '\n[[dimse.destinations]]\nae_title = "DEEP"\nhost = "pacs"\nport = 104\n')
+    shown = node("retention", "--apply").output
+    assert "1 study due, and kept: committed_to has not committed to all of it" in shown
+    assert "0 studies are in the bin" in shown
+
+    async def commit() -> None:
+        db = SqliteDb(tmp_path / "node" / "node.db")
+        store = CommitmentStore(db, SystemClock())
+        await store.open()
+        await store.ask("1.9.1", "DEEP", OLD, [f"{OLD}.1.1"])
+        verdicts = {f"{OLD}.1.1": COMMITTED}
+        await store.report("DEEP", CommitmentReport(transaction_uid="1.9.1", verdicts=verdicts))
+        await db.close()
+
+    asyncio.run(commit())
+    assert "1 study is in the bin" in node("retention", "--apply").output
 
 
 # --- by itself ----------------------------------------------------------------------------------------------

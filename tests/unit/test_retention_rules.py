@@ -71,6 +71,21 @@ def test_a_rule_names_studies_by_any_of_their_modalities() -> None:
     assert until(rule(modalities=("MG", "SR"))) == date(2023, 6, 1)
 
 
+def test_all_who_are_named_by_any_rule_have_to_commit() -> None:
+    rules = (
+        rule(1, name="a", committed_to="DEEP"),
+        rule(name="b", committed_to="OFFSITE"),
+        rule(2, name="c"),
+    )
+    judged = verdict(rules, STUDY)
+    assert judged is not None
+    assert (judged.rule.name, judged.keepers) == ("b", ("DEEP", "OFFSITE"))
+    other = rule(name="d", modalities=("MG",), committed_to="FILM")
+    judged = verdict((other, rule()), STUDY)
+    assert judged is not None
+    assert judged.keepers == ()
+
+
 def test_the_longest_rule_counts_whatever_the_order() -> None:
     short, long = rule(1, modalities=("CT",), name="short"), rule(9, name="long")
     for rules in ((short, long), (long, short)):
