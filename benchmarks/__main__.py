@@ -41,6 +41,11 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     type=click.IntRange(1000, 10_000_000),
     help="Studies in each registry (100,000; quick: 5,000).",
 )
+@click.option(
+    "--held",
+    type=click.IntRange(10, 1_000_000),
+    help="Studies in each archive of the part retrieve (10,000; quick: 300).",
+)
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only these parts.")
 @click.option(
     "--out",
@@ -61,6 +66,7 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
 def main(
     quick: bool,
     studies: int | None,
+    held: int | None,
     only: tuple[str, ...],
     out: Path | None,
     times_file: Path | None,
@@ -79,7 +85,13 @@ def main(
         console.print(f"[{time.monotonic() - started:4.0f} s] {text}", style="dim", markup=False)
 
     with tempfile.TemporaryDirectory(prefix="crosslight-bench-") as folder:
-        options = Options(Path(folder), quick, studies or (5_000 if quick else 100_000), say)
+        options = Options(
+            Path(folder),
+            quick,
+            studies or (5_000 if quick else 100_000),
+            held or (300 if quick else 10_000),
+            say,
+        )
         for name in only or PARTS:
             try:
                 sections += asyncio.run(_part(PARTS[name], options))

@@ -14,4 +14,5 @@ class Options:
     folder: Path  # temporary
     quick: bool
     studies: int  # in the registry
+    held: int  # studies in each archive that is asked by DIMSE
     say: Callable[[str], None]

@@ -88,7 +88,7 @@ class RetrieveBench:
     def __init__(self, options: Options, archives: dict[str, Archive]) -> None:
         self._options, self._archives = options, archives
         self.rounds = 3 if options.quick else 5
-        self.tiny = 300 if options.quick else 2000
+        self.tiny = options.held
         self.ct = CtStudy(60 if options.quick else 300, CODE)
         self.study = self.ct.names(1)
 
@@ -98,11 +98,12 @@ class RetrieveBench:
         say(f"both are given {self.tiny} studies and one of {self.ct.slices} slices")
         tiny, patients = tiny_studies(self.tiny, CODE)
         for archive in self._archives.values():
-            await send(HOST, archive.port, archive.aet, tiny, 1)
+            await send(HOST, archive.port, archive.aet, tiny, 4)
             await send(HOST, archive.port, archive.aet, files, 1)
         await settle(*(archive.pid for archive in self._archives.values()))
         n_asked = 100 if self._options.quick else 300
-        by_patient = [{"PatientID": one} for one in islice(cycle(patients), n_asked)]
+        apart = patients[:: max(1, len(patients) // n_asked)]  # of all that is held, not of its beginning
+        by_patient = [{"PatientID": one} for one in islice(cycle(apart), n_asked)]
         (day,) = {"20250602"}  # of all that is made
         series = {"StudyInstanceUID": self.study.study, "SeriesInstanceUID": self.study.series}
         say("C-FIND")

@@ -47,6 +47,10 @@ log = get_logger("dimse")
 MAX_WAITING = 8  # requests ahead of their answers
 MAX_ANSWER_BYTES = 1 << 20  # of the data set of a response that we get
 _BATCH_BYTES = 1 << 18  # PDUs are handed down together up to this
+_SHORT_BATCH_BYTES = 1 << 15  # messages, whose first is waited for
+
+#: A status, its comment, and a data set where there is one.
+Response = tuple[int, str, bytes | None]
 
 
 class DimseService(Protocol):
@@ -115,6 +119,22 @@ class Request:
         """
         command = response(self.command, status, comment, more=more, data_set=data is not None)
         self.association.send(self.context.id, command, data)
+
+    def answer_each(self, responses: Iterable[Response]) -> None:
+        """Send responses as they are made, several at a time.
+
+        Raises:
+            Unavailable: when the association is over.
+        """
+        self.association.send_each(self.context.id, self._messages(responses))
+
+    def _messages(self, responses: Iterable[Response]) -> Iterator[tuple[bytes, Sequence[Bytes] | None]]:
+        said, command = None, b""
+        for status, comment, data in responses:
+            saying = (status, comment, data is None)
+            if saying != said:  # most say what the one before said
+                said, command = saying, response(self.command, status, comment, data_set=data is not None)
+            yield command, None if data is None else (data,)
 
 
 class Refusal:
@@ -294,6 +314,24 @@ class Association:
                 batch.clear()
         if batch:
             self._line.send(bytes(batch))
+
+    def send_each(self, context_id: int, messages: Iterable[tuple[bytes, Iterable[Bytes] | None]]) -> None:
+        """Send messages as they are made, several at a time; those before an error of their maker too.
+
+        Raises:
+            Unavailable: when the association is over.
+        """
+        batch = bytearray()
+        try:
+            for command, data in messages:
+                for pdu in self._pdus(context_id, command, data):
+                    batch += pdu
+                if len(batch) >= _SHORT_BATCH_BYTES:
+                    ready, batch = bytes(batch), bytearray()
+                    self._line.send(ready)
+        finally:
+            if batch:
+                self._line.send(bytes(batch))
 
     def _pdus(self, context_id: int, command: bytes, data: Iterable[Bytes] | None) -> Iterator[bytes]:
         longest = self._line.longest_pdu

@@ -38,7 +38,12 @@ class OnLoop:
         """Inside a context of the loop's: what the block raises, the context sees.
 
         It is entered and left in one task.
+
+        Raises:
+            Unavailable: the node is ending.
         """
+        if self._loop.is_closed():
+            raise Unavailable("This node is ending.")
         entered: Future[tuple[T, asyncio.Future[None]]] = Future()
         left: Future[None] = Future()
 
@@ -48,27 +53,30 @@ class OnLoop:
                     over = asyncio.get_running_loop().create_future()
                     entered.set_result((value, over))
                     await over
+            except asyncio.CancelledError:
+                raise  # told below
             except BaseException as error:
-                if not entered.done():
-                    entered.set_exception(error)
-                left.set_exception(error)
+                for told in (entered, left):
+                    if not told.done():
+                        told.set_exception(error)
                 raise
             left.set_result(None)
 
-        async def begin() -> asyncio.Task[None]:
-            return asyncio.create_task(stay())
+        def ended(task: Future[None]) -> None:
+            """Nobody in the thread waits for ever, whenever the task was cancelled."""
+            for told in (entered, left):
+                if not told.done():
+                    told.set_exception(Unavailable("This node is ending."))
 
-        task = self.run(begin())
-        task.add_done_callback(_seen)
+        asyncio.run_coroutine_threadsafe(stay(), self._loop).add_done_callback(ended)
         value, over = entered.result()
-        loop = task.get_loop()
         try:
             yield value
         except BaseException as error:
-            loop.call_soon_threadsafe(_settle, over, error)
+            self._loop.call_soon_threadsafe(_settle, over, error)
             left.exception()
             raise
-        loop.call_soon_threadsafe(_settle, over, None)
+        self._loop.call_soon_threadsafe(_settle, over, None)
         left.result()
 
 
@@ -79,9 +87,3 @@ def _settle(over: asyncio.Future[None], error: BaseException | None) -> None:
         over.set_result(None)
     else:
         over.set_exception(error)
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    """Whoever waits in the thread was told."""
-    if not task.cancelled():
-        task.exception()

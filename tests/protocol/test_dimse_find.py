@@ -19,9 +19,15 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
 )
 
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit.act import AuditEntry
+from crosslight.standards.dicom.upper_layer.pdu import P_DATA_TF
+from crosslight.standards.problem import StorageError
 from node.dimse.command import CANCELLED, PENDING, SUCCESS
 from node.dimse.config import KnownCaller
-from node.dimse.services.find import NOT_AUTHORISED, NOT_MATCHED, OUT_OF_RESOURCES, WRONG_IDENTIFIER
+from node.dimse.on_loop import OnLoop
+from node.dimse.services.find import NOT_AUTHORISED, NOT_MATCHED, OUT_OF_RESOURCES, UNABLE, WRONG_IDENTIFIER
+from node.dimse.upper import UpperLayer
 
 PATIENT_ROOT, STUDY_ROOT = (
     str(PatientRootQueryRetrieveInformationModelFind),
@@ -178,6 +184,45 @@ async def test_each_page_is_audited_before_its_first_answer(held: Node) -> None:
     (act,) = await held.acts()
     assert (act.face, act.action, list(act.studies)) == ("dimse", "search", [make.STUDY])
     assert act.query == {"level": "STUDY", "PatientID": "L001"}
+
+
+async def test_what_the_audit_cannot_take_is_not_answered(
+    held: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(self: AuditLog, entry: AuditEntry) -> int:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(AuditLog, "begin", full)
+    found, statuses = await find(held, QueryRetrieveLevel="STUDY", PatientID="L001")
+    assert (found, statuses) == ([], [UNABLE])
+
+
+async def test_a_question_visits_the_event_loop_once_and_is_answered_at_once(
+    held: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each visit is two changes of threads, and each write a packet: they cost more than the search."""
+    visits, writes = list[str](), list[bytes]()
+    for name in ("run", "inside"):
+        monkeypatch.setattr(OnLoop, name, _noting(visits, name, getattr(OnLoop, name)))
+    send = UpperLayer.send
+
+    def sent(self: UpperLayer, data: bytes) -> None:
+        writes.append(data)
+        send(self, data)
+
+    monkeypatch.setattr(UpperLayer, "send", sent)
+    _, statuses = await find(held, QueryRetrieveLevel="IMAGE", StudyInstanceUID=make.STUDY)
+    assert statuses == [PENDING, PENDING, SUCCESS]
+    assert visits == ["inside"]
+    assert [data[0] for data in writes].count(P_DATA_TF) == 1
+
+
+def _noting(calls: list[str], name: str, method: Any) -> Any:
+    def noting(*args: Any) -> Any:
+        calls.append(name)
+        return method(*args)
+
+    return noting
 
 
 async def test_more_than_the_limit_ends_as_out_of_resources(tmp_path: Path) -> None:

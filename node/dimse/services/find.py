@@ -6,7 +6,8 @@ a patient nor an object whole is the action ``export``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from crosslight.runtime.audit import Act
@@ -26,7 +27,7 @@ from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, Malformed, TooLarge, Unavailable
-from node.dimse.association import Request
+from node.dimse.association import Request, Response
 from node.dimse.command import C_FIND_RQ, CANCELLED, PENDING, SUCCESS
 from node.dimse.exchange import Exchange, Gathered, SupportedClass
 from node.dimse.way_out import WayOut
@@ -74,11 +75,9 @@ class Find:
             identifier, charset = read_identifier(data, request.context.transfer_syntax_uid)
             moments = request.context.agreed[_MOMENTS : _MOMENTS + 1] == b"\1"
             plan = read_find(identifier, ROOTS[request.context.sop_class_uid], moments=moments)
-            status = _Finding(self, request, plan, charset).run()
+            _Finding(self, request, plan, charset).run()
         except CrosslightError as error:
             request.answer(status_of(error), error.what)
-        else:
-            request.answer(status)
 
     def answer_of(self, plan: FindPlan, row: Attributes) -> Attributes:
         """A row as an Identifier."""
@@ -101,36 +100,39 @@ class _Finding:
     def __init__(self, service: Find, request: Request, plan: FindPlan, charset: str) -> None:
         self._service, self._request, self._plan, self._charset = service, request, plan, charset
         self._out = service.way_out
-        self._n_sent = 0
+        self._n_sent, self._ended = 0, False
         self._told: set[Any] = set()  # rows may move between pages while studies come in
 
-    def run(self) -> int:
-        """Send every match; the final status.
+    def run(self) -> None:
+        """Send every match, and the final status behind the last.
 
         Raises:
             CrosslightError: the search is refused, or cannot go on.
         """
         action: Action = "search" if self._plan.query.names_somebody else "export"
-        offset, more = 0, True
-        while more:
-            page = self._plan.query.page(offset, PAGE)
-            with self._out.on_loop.inside(self._act(action)) as act:
-                rows = self._rows(page)
-                more = len(rows) == PAGE
+        offset = 0
+        while not self._ended:
+            with self._out.on_loop.inside(self._page(action, self._plan.query.page(offset, PAGE))) as found:
+                act, rows = found
                 matches = list(self._matches(rows))
-                self._begin(act, rows)
-                for match in matches:
-                    if self._request.cancelled:
-                        return CANCELLED
-                    self._send(match)
+                self._request.answer_each(self._answers(matches, last=len(rows) < PAGE))
                 act.gave(len(matches), "rows")
             offset += PAGE
-        return SUCCESS
 
-    def _act(self, action: Action) -> Any:
+    @asynccontextmanager
+    async def _page(self, action: Action, page: QidoQuery) -> AsyncIterator[tuple[Act, list[Attributes]]]:
+        """Decided, looked for and committed, what was found too, before any of it is sent; on the loop."""
         query = {"level": self._plan.level, **_said(self._plan.query)}
         named = self._plan.query.equal_to("StudyInstanceUID") or ()
-        return self._out.act(self._request.account.caller, action, named, query, True)
+        async with self._out.act(self._request.account.caller, action, named, query, True) as act:
+            rows = await self._out.holdings.search(page.level, page)
+            patients = dict.fromkeys(json.text_of(row, "PatientID") for row in rows)
+            act.found(
+                list(dict.fromkeys(_study(row) for row in rows)),
+                [Identifier(patient) for patient in patients if patient],
+            )
+            await act.begin()
+            yield act, rows
 
     def _rows(self, page: QidoQuery) -> list[Attributes]:
         return self._out.on_loop.run(self._out.holdings.search(page.level, page))
@@ -169,24 +171,23 @@ class _Finding:
         made = (*counted, (find.PATIENT_INSTANCES, images))
         return {tag: {"vr": "IS", "Value": [number]} for tag, number in made}
 
-    def _begin(self, act: Act, rows: list[Attributes]) -> None:
-        """Commit what was found, before it is sent."""
-        studies = list(dict.fromkeys(_study(row) for row in rows))
-        patients = dict.fromkeys(Identifier(json.text_of(row, "PatientID")) for row in rows)
-        act.found(studies, [patient for patient in patients if patient.value])
-        self._out.on_loop.run(act.begin())
-
-    def _send(self, match: Attributes) -> None:
-        if self._n_sent >= self._service.max_results:
-            raise TooLarge(f"More than {self._n_sent} match: narrow it")
-        self._n_sent += 1
-        context = self._request.context
-        data = write_identifier(match, context.transfer_syntax_uid, self._charset)
+    def _answers(self, matches: list[Attributes], *, last: bool) -> Iterator[Response]:
+        status, comment = PENDING, ""
         if self._plan.unmatched:
-            comment = "Not matched: " + ", ".join(self._plan.unmatched)
-            self._request.answer(NOT_MATCHED, comment, data=[data])
-        else:
-            self._request.answer(PENDING, data=[data])
+            status, comment = NOT_MATCHED, "Not matched: " + ", ".join(self._plan.unmatched)
+        syntax = self._request.context.transfer_syntax_uid
+        for match in matches:
+            if self._request.cancelled:
+                self._ended = True
+                yield CANCELLED, "", None
+                return
+            if self._n_sent >= self._service.max_results:
+                raise TooLarge(f"More than {self._n_sent} match: narrow it")
+            self._n_sent += 1
+            yield status, comment, write_identifier(match, syntax, self._charset)
+        if last:
+            self._ended = True
+            yield SUCCESS, "", None
 
 
 def _study(row: Attributes) -> str:

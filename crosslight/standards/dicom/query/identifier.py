@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from crosslight.standards.dicom.file.charset import UNSURE, charset
@@ -30,6 +31,10 @@ _CHARSET = "00080005"
 _UTF8 = "ISO_IR 192"
 _NUL_PADDED = frozenset({"UI", "OB", "UN"})
 _ITEM = b"\xfe\xff\x00\xe0"
+_SHORT, _LONG = struct.Struct("<H").pack, struct.Struct("<I").pack
+_TEXTS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+)
 _BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 
@@ -59,22 +64,25 @@ def write_identifier(
         asked_charset: The Specific Character Set of the question.
         states: A Specific Character Set that is said even where all is ASCII: in a question, for the answers.
     """
-    terms, codec = _charset_for(attributes, asked_charset)
+    implicit = transfer_syntax_uid == IMPLICIT_LE
     whole = {tag: body for tag, body in attributes.items() if tag != _CHARSET}
-    if terms or states:
-        whole[_CHARSET] = {"vr": "CS", "Value": [terms or states]}
-    return _Writer(implicit=transfer_syntax_uid == IMPLICIT_LE, codec=codec).item(whole)
+    if states:
+        whole[_CHARSET] = {"vr": "CS", "Value": [states]}
+    try:  # as most are
+        return _Writer(implicit=implicit, codec="ascii").item(whole)
+    except UnicodeEncodeError:
+        pass
+    terms, codec = _charset_for(attributes, asked_charset)
+    whole[_CHARSET] = {"vr": "CS", "Value": [terms]}
+    return _Writer(implicit=implicit, codec=codec).item(whole)
 
 
 def _charset_for(attributes: Mapping[str, Any], asked: str) -> tuple[str, str]:
-    """The Specific Character Set of an answer, and its codec."""
-    texts = list(_texts(attributes))
-    if all(text.isascii() for text in texts):
-        return "", "ascii"
+    """The Specific Character Set of an answer that is not ASCII, and its codec."""
     codec, extended = charset((asked,))
     if asked and codec not in UNSURE and not extended:
         try:
-            for text in texts:
+            for text in _texts(attributes):
                 text.encode(codec)
         except UnicodeEncodeError:
             pass
@@ -95,6 +103,17 @@ def _texts(attributes: Mapping[str, Any]) -> Any:
                     yield from _texts(value)
 
 
+@lru_cache(4096)  # bounded, for tags come from outside
+def _head(tag: str, vr: str, implicit: bool) -> tuple[bytes, bool]:
+    """All of an element before its length, and whether that has four bytes (PS3.5 7.1)."""
+    number = int(tag, 16)
+    head = struct.pack("<HH", number >> 16, number & 0xFFFF)
+    coded = vr.encode("ascii")
+    if implicit:
+        return head, True
+    return (head + coded + b"\0\0", True) if coded in LONG_VRS else (head + coded, False)
+
+
 class _Writer:
     """Elements in one encoding."""
 
@@ -108,19 +127,17 @@ class _Writer:
     def _element(self, tag: str, body: Mapping[str, Any]) -> bytes:
         vr: str = body["vr"]
         value = self._value(vr, body)
-        number = int(tag, 16)
-        head = struct.pack("<HH", number >> 16, number & 0xFFFF)
-        if self._implicit:
-            return head + struct.pack("<I", len(value)) + value
-        coded = vr.encode("ascii")
-        if coded in LONG_VRS:
-            return head + coded + b"\0\0" + struct.pack("<I", len(value)) + value
+        head, long = _head(tag, vr, self._implicit)
+        if long:
+            return head + _LONG(len(value)) + value
         if len(value) > 0xFFFF:  # PS3.5 6.2.2: longer than its VR can say
-            return head + b"UN\0\0" + struct.pack("<I", len(value)) + value
-        return head + coded + struct.pack("<H", len(value)) + value
+            return head[:4] + b"UN\0\0" + _LONG(len(value)) + value
+        return head + _SHORT(len(value)) + value
 
     def _value(self, vr: str, body: Mapping[str, Any]) -> bytes:
-        values = body.get("Value") or ()
+        values: Sequence[Any] = body.get("Value") or ()
+        if len(values) == 1 and vr in _TEXTS and type(text := values[0]) is str:
+            return _even(text.encode(self._codec), b"\0" if vr in _NUL_PADDED else b" ")
         if vr == "SQ":
             items = [self.item(item) for item in values]
             return b"".join(_ITEM + struct.pack("<I", len(item)) + item for item in items)
