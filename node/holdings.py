@@ -38,6 +38,8 @@ SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900,
 # --- in -----------------------------------------------------------------------------------------------------
 
 
+#: Told of an object that is about to be made durable: its study's UID and attributes.
+Arriving = Callable[[str, Attributes], None]
 Road = Literal["dimse", "stow", "import", "source"]
 ROADS: tuple[Road, ...] = get_args(Road)
 
@@ -196,8 +198,14 @@ class Holdings(Protocol):
         """
         ...
 
-    def ingest(self, staged: Staging, received: Received) -> IngestResult:
-        """Take in what was staged; durable when this returns. Blocking: for threads."""
+    def ingest(self, staged: Staging, received: Received, arriving: Arriving | None = None) -> IngestResult:
+        """Take in what was staged; durable when this returns. Blocking: for threads.
+
+        Args:
+            staged, received: What came, and whence.
+            arriving: Called before the object is made durable, with work that may be done meanwhile; not for
+                what is refused. Nothing is taken in where it raises.
+        """
         ...
 
     async def ingest_async(self, staged: Staging, received: Received) -> IngestResult:
@@ -265,8 +273,13 @@ class Holdings(Protocol):
         """Mark studies as changed although no object came (D14)."""
         ...
 
-    def patients(self, study_uid: str) -> tuple[Identifier, ...]:
-        """Whose study it is; () when nothing of it is visible. Blocking: for threads."""
+    def patients(self, study_uid: str, arriving: Attributes) -> tuple[Identifier, ...]:
+        """Whose study it is; () when nothing of it is visible. Blocking: for threads.
+
+        Args:
+            study_uid: Which.
+            arriving: What an object on its way says of it, {} for none: for a study that is not held yet.
+        """
         ...
 
     async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:

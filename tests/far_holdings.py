@@ -21,7 +21,17 @@ from crosslight.standards.dicom.web import json
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError, Unavailable
 from crosslight.standards.study import InstanceRef, StudyRecord
-from node.holdings import Fetched, IngestResult, Local, Opened, Passed, Received, Staging, StoredObject
+from node.holdings import (
+    Arriving,
+    Fetched,
+    IngestResult,
+    Local,
+    Opened,
+    Passed,
+    Received,
+    Staging,
+    StoredObject,
+)
 
 CHUNK = 1 << 16
 
@@ -55,7 +65,7 @@ class FarHoldings:
     def stage(self, received: Received | None = None) -> Staging:
         raise StorageError("Nothing is taken in here.", todo="Send to the PACS.")
 
-    def ingest(self, staged: Staging, received: Received) -> IngestResult:
+    def ingest(self, staged: Staging, received: Received, arriving: Arriving | None = None) -> IngestResult:
         raise StorageError("Nothing is taken in here.", todo="Send to the PACS.")
 
     async def ingest_async(self, staged: Staging, received: Received) -> IngestResult:
@@ -165,7 +175,7 @@ class FarHoldings:
         if self._touched is not None:
             await self._touched(study_uids)
 
-    def patients(self, study_uid: str) -> tuple[Identifier, ...]:
+    def patients(self, study_uid: str, arriving: dict[str, Any]) -> tuple[Identifier, ...]:
         return ()
 
     async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:

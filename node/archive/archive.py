@@ -49,7 +49,7 @@ from node.archive.quarantine import Quarantine
 from node.archive.retention import Retention
 from node.archive.staging import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, Storage, json_of
-from node.holdings import IngestResult, Local, Opened, Received, Staging, StoredObject, set_apart
+from node.holdings import Arriving, IngestResult, Local, Opened, Received, Staging, StoredObject, set_apart
 from node.marks import Mark
 
 log = get_logger("archive")
@@ -169,11 +169,11 @@ class Archive:
                 raise
         return staged
 
-    def ingest(self, staged: Staging, received: Received) -> IngestResult:
-        """Take in what was staged; durable when this returns. Blocking: for threads."""
+    def ingest(self, staged: Staging, received: Received, arriving: Arriving | None = None) -> IngestResult:
+        """As :meth:`Holdings.ingest`."""
         if not isinstance(staged, Staged):
             raise TypeError("only what this archive staged can be taken in")
-        return self._ingestor.ingest(staged, received)
+        return self._ingestor.ingest(staged, received, arriving)
 
     async def ingest_async(self, staged: Staging, received: Received) -> IngestResult:
         """As :meth:`ingest`, from the event loop."""
@@ -210,14 +210,11 @@ class Archive:
         instances = await self._read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
         return record.build(study_uid, instances, self.rules)
 
-    def patients(self, study_uid: str) -> tuple[Identifier, ...]:
-        """Whose study it is: local and other identifiers, () when nothing is visible.
-
-        Blocking: for threads, for the audit.
-        """
+    def patients(self, study_uid: str, arriving: Attributes) -> tuple[Identifier, ...]:
+        """As :meth:`Holdings.patients`, for the audit."""
         waiting = self._ingestor.journal.study(study_uid)  # of its first object: no row is waited for
         rows = self._db.read_here(lambda tx: reads.study_attributes_tx(tx, study_uid))
-        return self._identifiers(study_uid, rows or waiting)
+        return self._identifiers(study_uid, rows or waiting or arriving)
 
     async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
         """As :meth:`patients`, from the event loop."""

@@ -32,7 +32,15 @@ from node.archive.store import (
     is_plain_content,
     patient_attributes,
 )
-from node.holdings import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, IngestResult, Received
+from node.holdings import (
+    CANNOT_UNDERSTAND,
+    MISMATCH,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Arriving,
+    IngestResult,
+    Received,
+)
 
 log = get_logger("archive")
 
@@ -74,10 +82,10 @@ class Ingestor:
                 todo="Try again later.",
             )
 
-    def ingest(self, staged: Staged, received: Received) -> IngestResult:
+    def ingest(self, staged: Staged, received: Received, arriving: Arriving | None = None) -> IngestResult:
         """Take in one object; durable when it is answered as stored or duplicate.
 
-        Never raises for what the object is.
+        Never raises for what the object is. ``arriving`` as :meth:`Holdings.ingest` has it.
 
         Raises:
             StorageError: when the disk or the database refused; nothing was stored.
@@ -96,7 +104,7 @@ class Ingestor:
             staged.discard()
             raise
         try:
-            return self._keep(staged, received, arrived)
+            return self._keep(staged, received, arrived, arriving)
         except OutOfSpace as error:
             return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
         finally:
@@ -113,7 +121,9 @@ class Ingestor:
 
     # --- keeping --------------------------------------------------------------------------------------------
 
-    def _keep(self, staged: Staged, received: Received, arrived: Arrived) -> IngestResult:
+    def _keep(
+        self, staged: Staged, received: Received, arrived: Arrived, arriving: Arriving | None
+    ) -> IngestResult:
         header, facts = arrived
         if received.study_uid not in ("", header.study_uid):
             return IngestResult(state="refused", status=MISMATCH, reason="The instance is of another study.")
@@ -124,6 +134,8 @@ class Ingestor:
             known = self._db.read_here(lambda tx: self._store.known_tx(tx, header, facts.sha256))
             if known == "conflict":
                 return self._conflict(staged, received, arrived)
+            if arriving is not None:
+                arriving(header.study_uid, header.study)
             if known == "duplicate":
                 return _result("duplicate", header, facts)
             noted = staged.note(received, facts.received_unix)

@@ -17,11 +17,14 @@ from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.refusals import Noted, noted_nowhere
 from crosslight.standards.access import Action, Decision, decide
+from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from node.dimse.callers import Calling
 
-Done = Literal["stored", "duplicate", "refused"]
+Done = Literal["stored", "duplicate", "refused", "failed"]
+#: Whose a study is, by its UID and by attributes of it that are on their way, {} for none.
+PatientsOf = Callable[[str, Attributes], tuple[Identifier, ...]]
 log = get_logger("dimse")
 
 
@@ -34,11 +37,18 @@ class _Act:
 
     def settle(self) -> None:
         """Commit its outcome."""
-        stored, duplicate, refused = (self.done[kind] for kind in get_args(Done))
-        kind: OutcomeKind = "ok" if not refused else "partial" if stored or duplicate else "refused"
+        try:
+            self.audited.begun_sync()
+        except StorageError as error:  # nothing was answered as done
+            log.error("an act could not be audited", error=type(error).__name__)
+            return
+        stored, duplicate, refused, failed = (self.done[kind] for kind in get_args(Done))
+        kind: OutcomeKind = "refused" if refused else "failed" if failed else "ok"
+        if kind != "ok" and (stored or duplicate):
+            kind = "partial"
         if not self.audited.entry.decision.permit:
             kind = "denied"
-        self.audited.done(kind, stored=stored, duplicate=duplicate, refused=refused)
+        self.audited.done(kind, stored=stored, duplicate=duplicate, refused=refused, failed=failed)
         self.audited.end_sync()
 
 
@@ -58,18 +68,39 @@ class Account:
         Raises:
             StorageError: when it cannot be committed: then nothing may be answered as done.
         """
-        act = self._acts.get((action, study_uid))
-        if act is None:
-            correlation = self.caller.correlation
-            caller = (
-                replace(self.caller, correlation=f"{correlation}-{len(self._acts)}")
-                if study_uid
-                else self.caller
-            )
-            act = self._acts[action, study_uid] = self._accounts.begin(
-                caller, Decision(True, self._rule), action, study_uid
-            )
+        self.begin(action, study_uid)
+        act = self._acts[action, study_uid]
+        try:
+            act.audited.begun_sync()
+        except StorageError:
+            del self._acts[action, study_uid]  # the next one tries again
+            raise
         act.done[done] += times
+
+    def begin(self, action: Action, study_uid: str, study: Attributes | None = None) -> None:
+        """Have the act about a study committed, while what is done is made durable; :meth:`note` waits.
+
+        Args:
+            action, study_uid: As of :meth:`note`.
+            study: Attributes of the study, where nothing of it may be held yet.
+
+        Raises:
+            StorageError: it cannot be: then nothing may be done.
+        """
+        if (action, study_uid) in self._acts:
+            return
+        correlation = self.caller.correlation
+        caller = (
+            replace(self.caller, correlation=f"{correlation}-{len(self._acts)}") if study_uid else self.caller
+        )
+        self._acts[action, study_uid] = self._accounts.begin(
+            caller, Decision(True, self._rule), action, study_uid, study or {}
+        )
+
+    def failed(self, action: Action, study_uid: str) -> None:
+        """Count what came to nothing by our fault, where an act was begun for it."""
+        if (act := self._acts.get((action, study_uid))) is not None:
+            act.done["failed"] += 1
 
     def refuse(self, action: Action) -> None:
         """Note that the caller may not do this: one act of the association, whose outcome says how often.
@@ -80,10 +111,12 @@ class Account:
         if act is None:
             decision = decide(self.caller.principal, "dimse", action)
             try:
-                act = self._acts[action, ""] = self._accounts.begin(self.caller, decision, action, "")
+                act = self._accounts.begin(self.caller, decision, action, "", {})
+                act.audited.begun_sync()
             except StorageError as error:
                 log.error("a refusal could not be audited", error=type(error).__name__)
                 return
+            self._acts[action, ""] = act
         act.done["refused"] += 1
 
     def count(self, outcome: str) -> None:
@@ -111,7 +144,7 @@ class Accounts:
         self,
         audit: AuditLog,
         ids: Ids,
-        patients: Callable[[str], tuple[Identifier, ...]],
+        patients: PatientsOf,
         noted: Noted = noted_nowhere,
     ) -> None:
         self._audit, self._ids, self._patients, self.noted = audit, ids, patients, noted
@@ -130,11 +163,15 @@ class Accounts:
         """Note that a caller was refused: a stranger, who writes nothing of their own."""
         self.noted("dimse", calling.rule, calling.address, calling.principal.name)
 
-    def begin(self, caller: Caller, decision: Decision, action: Action, study_uid: str) -> _Act:
-        """Commit an act's first entry."""
-        about = About(patients=self._patients(study_uid), studies=(study_uid,)) if study_uid else About()
+    def begin(
+        self, caller: Caller, decision: Decision, action: Action, study_uid: str, study: Attributes
+    ) -> _Act:
+        """Have an act's first entry committed."""
+        about = (
+            About(patients=self._patients(study_uid, study), studies=(study_uid,)) if study_uid else About()
+        )
         act = self._audit.act(caller, "dimse", action, about, decision=decision)
-        act.begin_sync()
+        act.begin_beside()
         return _Act(act)
 
     def count(self, outcome: str) -> None:

@@ -37,7 +37,7 @@ from crosslight.standards.problem import (
     UnsupportedMediaType,
     kind_as_sentence,
 )
-from node.holdings import IngestResult, Received, Staging
+from node.holdings import Arriving, IngestResult, Received, Staging
 from node.serve.context import ServeContext, share_at
 from node.serve.qido import uids_of
 
@@ -87,13 +87,19 @@ class _Instances:
     Args:
         serve: Where they go, and their bounds.
         received: Whence they come, with the study of the address.
+        audited: Waits until the audit's act is committed, without which no instance is taken in.
         reader: Cuts the body; None: it is one instance, whose media type is ``media``.
     """
 
     def __init__(
-        self, serve: ServeContext, received: Received, reader: RelatedReader | None, media: str = ""
+        self,
+        serve: ServeContext,
+        received: Received,
+        audited: Arriving,
+        reader: RelatedReader | None,
+        media: str = "",
     ) -> None:
-        self._holdings, self._config = serve.holdings, serve.config
+        self._holdings, self._config, self._audited = serve.holdings, serve.config, audited
         self._received, self._reader, self._media = received, reader, media
         self._open: _Part | None = None
         self._lock = threading.Lock()  # a request that is cancelled does not wait for its thread
@@ -196,7 +202,7 @@ class _Instances:
         if staged is None:
             return fate
         try:
-            result = self._holdings.ingest(staged, self._received)
+            result = self._holdings.ingest(staged, self._received, self._audited)
         except CrosslightError as error:
             fate.full = isinstance(error, OutOfSpace)
             fate.reason = OUT_OF_RESOURCES if isinstance(error, StorageError) else CANNOT_UNDERSTAND
@@ -212,8 +218,8 @@ class _Instances:
 class _Receiver:
     """Receives the body of one STOW-RS request: while a thread works at some of it the next bytes come."""
 
-    def __init__(self, serve: ServeContext, request: web.Request, study_uid: str) -> None:
-        self._serve, self._request = serve, request
+    def __init__(self, serve: ServeContext, request: web.Request, study_uid: str, audited: Arriving) -> None:
+        self._serve, self._request, self._audited = serve, request, audited
         caller = request[CALLER]
         sender = caller.principal.subject or caller.principal.organisation
         self._received = Received(
@@ -244,7 +250,7 @@ class _Receiver:
         content_type = self._request.headers.get(hdrs.CONTENT_TYPE, "")
         media, attributes = parameters(content_type)
         if media == DICOM:  # one instance without a multipart around it
-            return _Instances(self._serve, self._received, None, content_type)
+            return _Instances(self._serve, self._received, self._audited, None, content_type)
         if (media and media != "multipart/related") or attributes.get("type", DICOM).lower() != DICOM:
             raise UnsupportedMediaType(
                 "Only instances as files are stored here.",
@@ -253,7 +259,8 @@ class _Receiver:
                 where="Content-Type",
             )
         boundary, most = boundary_of(content_type), self._serve.config.max_stow_parts
-        return _Instances(self._serve, self._received, RelatedReader(boundary, max_parts=most, views=True))
+        reader = RelatedReader(boundary, max_parts=most, views=True)
+        return _Instances(self._serve, self._received, self._audited, reader)
 
     async def _receive(self, instances: _Instances, limit: int) -> None:
         """Hand the body over in bursts: a thread is taken only while there is something to do."""
@@ -320,9 +327,10 @@ async def store(serve: ServeContext, request: web.Request) -> web.Response:
     study = uids_of(request)[0]
     async with (
         serve.storing.turn(share_at(request)),
-        serve.release.act(request, "store", (study,) if study else (), "dicomweb") as act,
+        serve.release.act(request, "store", (study,) if study else (), "dicomweb", deferred=True) as act,
     ):
-        fates, problem = await _Receiver(serve, request, study).run()
+        async with act.beginning() as begun:
+            fates, problem = await _Receiver(serve, request, study, lambda *_: begun.result()).run()
         if not fates:
             raise problem or Malformed("The request holds no instance.", why="PS3.18 10.5.1.")
         return _response(serve, request, study, fates, problem, act)

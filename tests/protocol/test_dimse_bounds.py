@@ -137,6 +137,7 @@ async def test_oversized_object_is_drained_and_refused(tmp_path: Path) -> None:
     async with node(tmp_path, archive={"max_object_bytes": 1 << 20}) as made:
         big = make.image(1, Rows=1024, Columns=1024, pixels=bytes(2 << 20))
         assert await asyncio.to_thread(store, made.service.port, big, make.image(2)) == [0xA701, 0]
+        await made.held.settle()  # until its row is there the second one has its name there
         assert made.held.left_in_tmp() == []
 
 

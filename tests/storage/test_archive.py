@@ -368,7 +368,7 @@ async def test_record_counts_and_metadata_follow_the_instances(here: Held) -> No
         (f"{make.STUDY}.2", 1),
     ]
     assert (record.patient.local.value, record.patient.local.authority) == ("L001", OWN)
-    assert [i.value for i in here.archive.patients(make.STUDY)] == ["L001"]
+    assert [i.value for i in here.archive.patients(make.STUDY, {})] == ["L001"]
     rows = [
         orjson.loads(row)
         for row in await here.archive.metadata(await here.archive.objects(make.STUDY, f"{make.STUDY}.1"))

@@ -77,11 +77,11 @@ async def test_whose_a_study_is_is_known_before_its_first_row(here: Held) -> Non
     """So the audit's act, which an answer waits for, waits for no other commit."""
     with busy(here):
         await here.put(make.image(1))
-        patients = await asyncio.to_thread(here.archive.patients, make.STUDY)
+        patients = await asyncio.to_thread(here.archive.patients, make.STUDY, {})
         assert _committed(here) == 0
     assert [p.value for p in patients] == ["L001"]
     assert tuple(await here.archive.patients_of(make.STUDY)) == patients
-    assert here.archive.patients("1.2.3") == ()
+    assert here.archive.patients("1.2.3", {}) == ()
 
 
 async def test_duplicates_and_conflicts_are_decided_before_the_answer(here: Held) -> None:

@@ -13,9 +13,12 @@ and an act without one reads as cut off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -69,8 +72,8 @@ class Ledger(Protocol):
         """Have its outcome committed."""
         ...
 
-    def begin_sync(self, entry: AuditEntry) -> int:
-        """As begin, from a thread."""
+    def begin_beside(self, entry: AuditEntry) -> Callable[[], int]:
+        """As begin, from a thread; what it gives waits for the commit."""
         ...
 
     def end_sync(self, entry: AuditEntry, outcome: Outcome, act: int) -> None:
@@ -84,6 +87,14 @@ class Ledger(Protocol):
     def whole_later(self, entry: AuditEntry, outcome: Outcome) -> None:
         """Have both committed."""
         ...
+
+
+def _tell(begun: Future[None], done: asyncio.Task[None]) -> None:
+    error = StorageError("The service is ending.") if done.cancelled() else done.exception()
+    if error is None:
+        begun.set_result(None)
+    else:
+        begun.set_exception(error)
 
 
 class Act:
@@ -117,6 +128,7 @@ class Act:
         self._lazy = lazy
         self._asked = False  # whether the act was handed to the store
         self._number = 0  # of its row, once that is committed
+        self._committed: Callable[[], int] | None = None  # waits until it is
         self.outcome = Outcome("ok")
 
     # --- for who acts ---------------------------------------------------------------------------------------
@@ -151,15 +163,43 @@ class Act:
             self._asked = True
             self._number = await self._ledger.begin(self.entry)
 
-    # --- from a thread, over several calls (DIMSE) ----------------------------------------------------------
+    @asynccontextmanager
+    async def beginning(self) -> AsyncGenerator[Future[None]]:
+        """Of a deferred act that takes something in: it is committed meanwhile.
 
-    def begin_sync(self) -> None:
-        """Commit its beginning; blocks.
+        What it gives is done when it is, for threads that must wait for that.
 
         Raises:
             StorageError: it cannot be written: nothing may be taken in.
         """
-        self._number = self._ledger.begin_sync(self.entry)
+        begun: Future[None] = Future()
+        committing = asyncio.create_task(self.begin())
+        committing.add_done_callback(partial(_tell, begun))
+        try:
+            yield begun
+        except Exception:
+            await committing
+            raise
+        await committing  # whoever has gone is not waited for
+
+    # --- from a thread, over several calls (DIMSE) ----------------------------------------------------------
+
+    def begin_beside(self) -> None:
+        """Have its beginning committed, while something else is done that must be durable too.
+
+        Raises:
+            StorageError: it cannot be written: nothing may be taken in.
+        """
+        self._committed = self._ledger.begin_beside(self.entry)
+
+    def begun_sync(self) -> None:
+        """Wait until its beginning is committed; blocks.
+
+        Raises:
+            StorageError: it could not be written: nothing may be answered as done.
+        """
+        if not self._number and self._committed is not None:
+            self._number = self._committed()
 
     def end_sync(self) -> None:
         """Commit its outcome; blocks."""

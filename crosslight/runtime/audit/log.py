@@ -111,9 +111,9 @@ class AuditLog:
         await self.ready()
         return await self._commit(self._act(entry))
 
-    def begin_sync(self, entry: AuditEntry) -> int:
-        """As :meth:`begin`, from a thread (DIMSE)."""
-        return self._write_sync(self._act(entry))
+    def begin_beside(self, entry: AuditEntry) -> Callable[[], int]:
+        """As :meth:`begin`, from a thread (DIMSE): it is being committed, and is when the answer returns."""
+        return self._write_beside(self._act(entry))
 
     async def end(self, entry: AuditEntry, outcome: Outcome, act: int, *, lazy: bool = False) -> None:
         """Commit the outcome of an act.
@@ -143,12 +143,17 @@ class AuditLog:
 
     def end_sync(self, entry: AuditEntry, outcome: Outcome, act: int) -> None:
         """As a lazy :meth:`end`, from a thread that may wait."""
-        self._write_sync(self._outcome(outcome, act), lazy=True)
+        self._write_beside(self._outcome(outcome, act), lazy=True)()
 
-    def _write_sync(self, row: Written, *, lazy: bool = False) -> int:
-        (number,) = self._db.submit_write("audit", partial(insert, [row]), lazy=lazy).result()
-        row.committed(self._short)
-        return number
+    def _write_beside(self, row: Written, *, lazy: bool = False) -> Callable[[], int]:
+        writing = self._db.submit_write("audit", partial(insert, [row]), lazy=lazy)
+
+        def committed() -> int:
+            (number,) = writing.result()
+            row.committed(self._short)
+            return number
+
+        return committed
 
     async def whole(self, entry: AuditEntry, outcome: Outcome) -> None:
         """Commit an act and its outcome together, where the answer is held back until then.

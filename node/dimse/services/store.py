@@ -1,7 +1,7 @@
 """C-STORE: objects for the archive (PS3.4 B, PS3.7 9.1.1).
 
 A data set goes to the archive's stage as its fragments come, and is never in memory as a whole. The audit's
-act is committed before success is answered.
+act is committed before success is answered, and goes to the disk while the object does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crosslight.runtime.log import get_logger
+from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.problem import Busy, CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
 from node.dimse.association import Refusal, Request
 from node.dimse.command import C_STORE_RQ
@@ -104,6 +105,7 @@ class _Arriving:
         self._request, self._holdings = request, holdings
         self._problem: CrosslightError | None = None
         self._staged: Staging | None = None
+        self._study_uid = ""  # of the act that was begun for it
         self._received = _received(request)
         try:
             self._staged = holdings.stage(self._received)
@@ -126,11 +128,11 @@ class _Arriving:
         try:
             result = self._ingested()
         except CrosslightError as error:
-            self.discard()
+            self._failed()
             account.count("full" if isinstance(error, OutOfSpace) else "failed")
             self._request.answer(_status_of(error), error.what)
         except Exception:
-            self.discard()
+            self._failed()
             log.exception("store")
             account.count("failed")
             self._request.answer(SOMETHING_WRONG, "Something went wrong here")
@@ -141,8 +143,8 @@ class _Arriving:
     def _ingested(self) -> IngestResult:
         if self._problem is not None or self._staged is None:
             raise self._problem or StorageError("Nothing is staged.")
-        result = self._holdings.ingest(self._staged, self._received)
-        study_uid = result.ref.study_uid if result.ref is not None else ""
+        result = self._holdings.ingest(self._staged, self._received, self._arriving)
+        study_uid = result.ref.study_uid if result.ref is not None else self._study_uid
         if result.status != SUCCESS:
             self._request.account.note("store", study_uid, "refused")
         else:
@@ -150,6 +152,16 @@ class _Arriving:
                 "store", study_uid, "duplicate" if result.state == "duplicate" else "stored"
             )
         return result
+
+    def _arriving(self, study_uid: str, study: Attributes) -> None:
+        """The object goes to the disk: the audit's act goes there at the same time."""
+        self._request.account.begin("store", study_uid, study)
+        self._study_uid = study_uid
+
+    def _failed(self) -> None:
+        self.discard()
+        if self._study_uid:
+            self._request.account.failed("store", self._study_uid)
 
     def discard(self) -> None:
         """Forget what came; harmless when it has become an object."""
