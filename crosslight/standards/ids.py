@@ -25,6 +25,7 @@ CHI_SYSTEM = "https://fhir.nhs.scot/Id/chi-number"
 
 #: The digit of a UUID that holds its variant, for any digit: 0b10 and its two lower bits (RFC 9562 4.1).
 _VARIANT = {f"{n:x}": f"{0b1000 | n & 0b11:x}" for n in range(16)}
+_SHORT = 256  # characters of a text whose reading is kept: what is kept is bounded too
 _BLOCK = 64  # bytes of SHA-256's block
 _UID = re.compile(r"[0-9]++(?:\.[0-9]++)*+\Z")
 _STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*\Z")
@@ -141,18 +142,24 @@ class Identifier:
         Raises:
             Invalid: if there is no id or the universal id is not an OID.
         """
-        parts = text.split("^")
-        value = hl7_unescape(parts[0])
-        hd = parts[3].split("&") if len(parts) > 3 else []
-        namespace = hl7_unescape(hd[0]) if hd else ""
-        authority = hd[1].strip() if len(hd) > 1 else ""
-        if not value:
-            raise Invalid("A CX without an id.", why="ITI TF-3 4.2.3.1.7: CX.1 is required.")
-        if authority and not is_uid(authority):
-            raise Invalid(
-                "A CX whose assigning authority is not an OID.", why="ITI TF-3 4.2.3.1.7: CX.4 is &OID&ISO."
-            )
-        return cls(value=value, authority=authority, namespace=namespace)
+        return cls(*(_parts_of_cx if len(text) <= _SHORT else _parts_of_cx.__wrapped__)(text))
+
+
+@lru_cache(maxsize=1024)  # a submission says its patient many times
+def _parts_of_cx(text: str) -> tuple[str, str, str]:
+    """Value, authority and namespace of a CX."""
+    parts = text.split("^")
+    value = hl7_unescape(parts[0])
+    hd = parts[3].split("&") if len(parts) > 3 else []
+    namespace = hl7_unescape(hd[0]) if hd else ""
+    authority = hd[1].strip() if len(hd) > 1 else ""
+    if not value:
+        raise Invalid("A CX without an id.", why="ITI TF-3 4.2.3.1.7: CX.1 is required.")
+    if authority and not is_uid(authority):
+        raise Invalid(
+            "A CX whose assigning authority is not an OID.", why="ITI TF-3 4.2.3.1.7: CX.4 is &OID&ISO."
+        )
+    return value, authority, namespace
 
 
 CXI_ACCESSION = "urn:ihe:iti:xds:2013:accession"
@@ -261,26 +268,34 @@ class DerivedId:
     @classmethod
     def parse(cls, value: UUID | str) -> Self | None:
         """Recognise one of ours in a UUID, ``urn:uuid:`` or ``2.25.`` UID; None for any other."""
-        if isinstance(value, str):
-            if value.startswith("2.25."):
-                parsed = uuid_from_uid(value)
-            else:
-                try:
-                    parsed = UUID(value)
-                except ValueError:
-                    parsed = None
-            if parsed is None:
-                return None
-            value = parsed
-        number = value.int
-        if (number >> 76) & 0xF != 0x8 or (number >> 62) & 0b11 != 0b10:
+        long = isinstance(value, str) and len(value) > _SHORT
+        parts = _parts_of_derived.__wrapped__(value) if long else _parts_of_derived(value)
+        return None if parts is None else cls(*parts)
+
+
+@lru_cache(maxsize=4096)  # of a submission's few ids each is looked at by several rules
+def _parts_of_derived(value: UUID | str) -> tuple[int, Version, bytes] | None:
+    """Kind, version and tag of a derived id; None for any other."""
+    if isinstance(value, str):
+        if value.startswith("2.25."):
+            parsed = uuid_from_uid(value)
+        else:
+            try:
+                parsed = UUID(value)
+            except ValueError:
+                parsed = None
+        if parsed is None:
             return None
-        payload = ((number >> 80) << 74) | (((number >> 64) & 0xFFF) << 62) | (number & ((1 << 62) - 1))
-        kind = payload >> 114
-        if payload & 0b11 or kind not in Kind._value2member_map_:
-            return None
-        version = Version((payload >> 106) & 0xFF, (payload >> 82) & 0xFFFFFF)
-        return cls(kind, version, ((payload >> 2) & ((1 << 80) - 1)).to_bytes(10, "big"))
+        value = parsed
+    number = value.int
+    if (number >> 76) & 0xF != 0x8 or (number >> 62) & 0b11 != 0b10:
+        return None
+    payload = ((number >> 80) << 74) | (((number >> 64) & 0xFFF) << 62) | (number & ((1 << 62) - 1))
+    kind = payload >> 114
+    if payload & 0b11 or kind not in Kind._value2member_map_:
+        return None
+    version = Version((payload >> 106) & 0xFF, (payload >> 82) & 0xFFFFFF)
+    return kind, version, ((payload >> 2) & ((1 << 80) - 1)).to_bytes(10, "big")
 
 
 @lru_cache(maxsize=4096)

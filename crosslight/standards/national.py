@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import lru_cache
 
 import nhs_number as _nhs
 
@@ -93,6 +94,12 @@ def national_number(authority: str, text: str, *, allow_test: bool) -> str | Non
     check = NATIONAL_CHECKS.get(Oid(authority))
     if check is None:
         return text.strip() or None
+    read = _checked if len(text) <= MAX_NUMBER else _checked.__wrapped__
+    return read(check, text, allow_test)
+
+
+@lru_cache(maxsize=4096)  # a patient's number is looked at for the record, its header and each count
+def _checked(check: Callable[..., str | None], text: str, allow_test: bool) -> str | None:
     return check(text, allow_test=allow_test)
 
 

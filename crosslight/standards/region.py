@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from crosslight.standards.ids import Oid, is_uid
 from crosslight.standards.problem import Invalid
@@ -59,4 +60,9 @@ class Region:
     @property
     def nationals(self) -> tuple[Oid, ...]:
         """Every national authority, the region's own first."""
-        return tuple(a for a in (self.national_authority, *self.other_nationals) if a)
+        return _named(self.national_authority, self.other_nationals)
+
+
+@lru_cache(maxsize=16)  # asked for each id of each patient
+def _named(own: Oid, others: tuple[Oid, ...]) -> tuple[Oid, ...]:
+    return tuple(a for a in (own, *others) if a)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from crosslight.standards.birth_date import PLACEHOLDERS, birth_date
 from crosslight.standards.ids import Identifier, hash8
@@ -85,6 +86,11 @@ class PatientHeader:
 
 def header_of(patient: Patient, numbers: Collection[Identifier], placeholders: Placeholders) -> PatientHeader:
     """``patient`` as it is compared; ``numbers`` are the valid national ones among its ids."""
+    return _header_of(patient, frozenset(numbers), placeholders)
+
+
+@lru_cache(maxsize=1024)  # a patient's studies say the same, and each is compared with the record
+def _header_of(patient: Patient, numbers: frozenset[Identifier], placeholders: Placeholders) -> PatientHeader:
     family, given = _names(patient.name, placeholders)
     return PatientHeader(
         numbers=tuple(sorted(Identifier(n.value, n.authority) for n in numbers)),

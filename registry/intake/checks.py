@@ -37,7 +37,7 @@ def check_publication(publication: Publication, patient: Patient | None, member:
         record.study_id,
         record.patient.name.pn,
     )
-    if any(len(text) > MAX_TEXT for text in texts):
+    if max(map(len, texts)) > MAX_TEXT:
         raise TooLarge("A text of the study is too long.", why=f"Limit here: {MAX_TEXT} characters.")
     if member.status == "foreign":
         return

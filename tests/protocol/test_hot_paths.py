@@ -6,19 +6,13 @@ meant, write the new count here.
 
 from __future__ import annotations
 
-import functools
-import gc
-import inspect
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
+from hot_calls import Calls, forget
 from registry_room import Room, make_room
 from registry_samples import NHS, nhs, patient, study
 from room_faces import room_faces
@@ -29,8 +23,6 @@ from crosslight.standards.xds.rules.stored_query import find_documents
 from crosslight.standards.xds.wire.adhoc import ACTION_REQUEST, render_adhoc_request
 from crosslight.standards.xds.wire.soap import render_envelope
 
-ROOT = str(Path(__file__).parents[2])
-OURS = tuple(f"{ROOT}/{name}/" for name in ("crosslight", "registry"))
 #: Persons of so many studies each. More would be read by a thread beside, whose calls are not seen here.
 FEW, MANY = (4, (7, 11, 12)), (24, (8, 13, 14))
 FIRST = (5, (9,))
@@ -38,14 +30,6 @@ SOAP = "application/soap+xml; charset=UTF-8"
 #: Calls for one study; hashing of texts differs from run to run, and moves them by a few. The portal asks
 #: twice, and each piece of a page is a call.
 BOUNDS = {"fhir": 145, "dicomweb": 155, "xds": 160, "portal": 440}
-KEEPER = type(functools.lru_cache(id))
-
-
-def forget() -> None:
-    """Empty what our functions keep of their last answers: a test before may have asked the same."""
-    for kept in gc.get_objects():
-        if type(kept) is KEEPER and kept.__module__.startswith(("crosslight.", "registry.")):
-            kept.cache_clear()
 
 
 @pytest.fixture
@@ -63,37 +47,6 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         await made.acceptor.accept(made.grpc("RA2", *acts))
     yield made
     await db.close()
-
-
-class Calls:
-    """Counts those of this thread into our own code.
-
-    A coroutine that goes on after a wait is no call: how often it waits is the machine's to say.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._begun: set[FrameType] = set()
-
-    def note(self, frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or not frame.f_code.co_filename.startswith(OURS):
-            return
-        if frame.f_code.co_flags & inspect.CO_COROUTINE:
-            if frame in self._begun:
-                return
-            self._begun.add(frame)
-        self.count += 1
-
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        before = sys.getprofile()
-        self.count = 0
-        self._begun.clear()
-        sys.setprofile(self.note)
-        try:
-            yield
-        finally:
-            sys.setprofile(before)
 
 
 async def _fhir(http: aiohttp.ClientSession, base: str, number: str) -> tuple[str, bytes]:

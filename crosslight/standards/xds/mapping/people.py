@@ -13,6 +13,7 @@ from crosslight.standards.study import Patient, PersonName
 
 MAX_VALUE = 256  # rim:LongName
 _SEXES = frozenset({"M", "F", "O"})
+_NO_MARKS = {0x5E: " ", 0x3D: " "}  # what divides a PN
 _GROUPS = "AIP"  # XPN.8: alphabetic, ideographic, phonetic
 
 
@@ -41,9 +42,7 @@ def person_name(text: str) -> PersonName:
         parts = [hl7_unescape(part) for part in repetition.split("^")] + [""] * 8
         at = max(0, _GROUPS.find(parts[7])) if len(parts[7]) == 1 else 0
         if not groups[at]:
-            family, given, middle, suffix, prefix = (
-                p.translate({0x5E: " ", 0x3D: " "}).strip() for p in parts[:5]
-            )
+            family, given, middle, suffix, prefix = [p.translate(_NO_MARKS).strip() for p in parts[:5]]
             groups[at] = "^".join([family, given, middle, prefix, suffix]).rstrip("^")
     return PersonName("=".join(groups).rstrip("="))
 

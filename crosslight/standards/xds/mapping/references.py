@@ -39,8 +39,12 @@ def parse_reference(text: str) -> tuple[Identifier, str] | None:
 
 def identifiers_of(references: Iterable[str], kind: str) -> tuple[Identifier, ...]:
     """The identifiers of one type, in order."""
-    parsed = (parse_reference(r) for r in references)
-    return tuple(dict.fromkeys(f[0] for f in parsed if f is not None and f[1] == kind))
+    identifiers: dict[Identifier, None] = {}
+    for reference in references:
+        parsed = parse_reference(reference)
+        if parsed is not None and parsed[1] == kind:
+            identifiers[parsed[0]] = None
+    return tuple(identifiers)
 
 
 def study_uid_of(references: Iterable[str]) -> str:

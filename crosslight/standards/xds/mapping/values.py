@@ -116,7 +116,8 @@ class ValueSets:
             return code.scheme == SNOMED_OID or modality_of(code) != ""
         if attribute == "type_code" and code.key in self.type_codes:
             return True
-        return code.key in VALUE_SETS.get(attribute, frozenset({code.key}))
+        allowed = VALUE_SETS.get(attribute)
+        return allowed is None or code.key in allowed
 
     def allows_mime(self, mime_type: str) -> bool:
         """Whether documents of this type may be registered."""

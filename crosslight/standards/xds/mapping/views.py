@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from crosslight.standards.ids import CXI_ACCESSION, CXI_ORDER, DerivedId, Identifier, Kind, Version, study_tag
@@ -44,6 +45,7 @@ MAX_TITLE = 1024  # rim:FreeFormText
 #: Said anew by whoever renders, never kept from a submission.
 _RENDERED = frozenset({"entry_uuid", "status", "home", "logical_id", "version", "patient_id"})
 _KEPT = {kind: [f.name for f in fields(cls) if f.name not in _RENDERED] for kind, cls in CLASSES.items()}
+_KEPT_OF = {kind: attrgetter(*names) for kind, names in _KEPT.items()}
 _GROWING = (Slot(v.PROGRESS_SLOT, (v.ARRIVING,)),)
 ObjectT = TypeVar("ObjectT", DocumentEntry, SubmissionSet, Association)
 
@@ -220,8 +222,12 @@ def _merged(view: ObjectT, extras: dict[str, Any] | None) -> ObjectT:
 def _difference(view: RegistryObject | None, submitted: RegistryObject | None) -> dict[str, Any]:
     if view is None or submitted is None:
         return {}
-    names = [name for name in _KEPT[view.kind] if getattr(submitted, name) != getattr(view, name)]
-    return {name: to_plain(getattr(submitted, name)) for name in names}
+    kept = _KEPT_OF[view.kind]
+    said, seen = kept(submitted), kept(view)
+    if said == seen:
+        return {}
+    names = _KEPT[view.kind]
+    return {name: to_plain(own) for name, own, other in zip(names, said, seen, strict=True) if own != other}
 
 
 def extras_of(
@@ -238,9 +244,9 @@ def extras_of(
     bare = changed(publication, extras={})
     extras = {
         "entry": _difference(_plain_entry(bare, entry.patient_id), entry),
-        "submission": _difference(_plain_submission(bare, ""), submission),
-        "has_member": _difference(_plain_member(bare), member),
-        "replaces": _difference(_plain_replaces(bare), replacing),
+        "submission": _difference(_plain_submission(bare, "") if submission else None, submission),
+        "has_member": _difference(_plain_member(bare) if member else None, member),
+        "replaces": _difference(_plain_replaces(bare) if replacing else None, replacing),
     }
     return {name: said for name, said in extras.items() if said}
 

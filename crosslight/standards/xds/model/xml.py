@@ -80,7 +80,8 @@ def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Elem
             why="SOAP 1.2 part 1, 5: it must not contain a DTD.",
         )
     # Cheap upper bounds before a tree is built: an element needs one '<', an attribute one '='.
-    if data.count(b"<") > 2 * limits.max_elements + 1000 or data.count(b"=") > 2 * limits.max_elements:
+    tags, equals = data.count(b"<"), data.count(b"=")
+    if tags > 2 * limits.max_elements + 1000 or equals > 2 * limits.max_elements:
         raise TooLarge("The message has too many elements.", why=f"Limit here: {limits.max_elements}.")
     if data.count(b"xmlns") > limits.max_declarations:
         raise TooLarge(
@@ -107,14 +108,13 @@ def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Elem
             "The message has a document type declaration.",
             why="SOAP 1.2 part 1, 5: it must not contain a DTD.",
         )
-    if (
-        data.count(b"<") > limits.max_elements
-        and int(float(str(root.xpath("count(//*)")))) > limits.max_elements
-    ):
+    if tags > limits.max_elements and int(float(str(root.xpath("count(//*)")))) > limits.max_elements:
         raise TooLarge("The message has too many elements.", why=f"Limit here: {limits.max_elements}.")
     # A start tag has no '<' inside, and an attribute takes five bytes: only a long piece can have too many.
-    if max(map(len, data.split(b"<"))) > 5 * limits.max_attributes and root.xpath(
-        _MANY_ATTRIBUTES, n=limits.max_attributes
+    if (
+        equals > limits.max_attributes
+        and max(map(len, data.split(b"<"))) > 5 * limits.max_attributes
+        and root.xpath(_MANY_ATTRIBUTES, n=limits.max_attributes)
     ):
         raise TooLarge("An element has too many attributes.", why=f"Limit here: {limits.max_attributes}.")
     return root

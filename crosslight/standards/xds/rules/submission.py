@@ -175,8 +175,10 @@ def _bad_codes(member: RegistryObject, values: ValueSets) -> Iterator[str]:
     for name, _ in v.CODES[member.kind].values():
         value = getattr(member, name)
         codes: Iterable[Code] = value if isinstance(value, tuple) else () if value is None else (value,)
-        if not all(values.allows(name, code) for code in codes):
-            yield name
+        for code in codes:
+            if not values.allows(name, code):
+                yield name
+                break
 
 
 def _told(name: str) -> str:

@@ -43,6 +43,7 @@ _R = f"{{{RIM}}}"
 _SLOT, _CLASSIFICATION, _IDENTIFIER = f"{_R}Slot", f"{_R}Classification", f"{_R}ExternalIdentifier"
 _NAME, _DESCRIPTION, _VERSION = f"{_R}Name", f"{_R}Description", f"{_R}VersionInfo"
 _VALUE_LIST, _VALUE, _LOCALIZED = f"{_R}ValueList", f"{_R}Value", f"{_R}LocalizedString"
+_BLANK = frozenset(BLANKS)
 _VERBATIM = frozenset({"source_patient_id", "legal_authenticator"})  # a blank may be part of these
 
 
@@ -103,9 +104,8 @@ def parse_object_refs(listed: Element) -> tuple[tuple[str, str], ...]:
 def _package_nodes(listed: Element) -> dict[str, set[str]]:
     """Package id -> classification nodes, given inside the package or beside it."""
     nodes: dict[str, set[str]] = {}
-    for element in listed.iter(f"{_R}Classification"):
-        node = attribute(element, "classificationNode")
-        if node:
+    for element in listed.iter(_CLASSIFICATION):
+        if node := attribute(element, "classificationNode"):
             parent = element.getparent()
             owner = ""
             if parent is not None and parent.tag == f"{_R}RegistryPackage":
@@ -185,19 +185,18 @@ class _Parts:
 
 
 def _values(slot: Element) -> tuple[str, ...]:
-    return tuple(
-        [
-            _tidy(text_of(value))
-            for part in slot
-            if part.tag == _VALUE_LIST
-            for value in part
-            if value.tag == _VALUE
-        ]
-    )
+    values = []
+    for part in slot:
+        if part.tag == _VALUE_LIST:
+            for value in part:
+                if value.tag == _VALUE:
+                    text = text_of(value)
+                    values.append(_tidy(text) if text[:1] in _BLANK else text)
+    return tuple(values)
 
 
 def _text(element: Element | None) -> Text:
-    if element is None:
+    if element is None or not len(element):
         return ()
     texts = []
     for part in element:
@@ -283,8 +282,9 @@ def _code(row: Element, parts: _Parts) -> Code | None:
 
 def _other(row: Element, name: str, values: dict[str, Any]) -> str:
     """The object that a part says it belongs to, where that is not the one it stands in."""
-    owner = attribute(row, name, values["entry_uuid"])
-    return "" if owner == values["entry_uuid"] else owner
+    own = values["entry_uuid"]
+    owner = row.get(name)
+    return "" if owner is None or owner == own or (owner := owner.strip(BLANKS)) == own else str(owner)
 
 
 def _classification(row: Element, parts: _Parts, scheme: str, node: str, owner: str) -> Classification:
