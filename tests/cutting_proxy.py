@@ -17,7 +17,9 @@ class CuttingProxy:
     passed_bytes: int = 0  # from whoever connects
     open: bool = True  # otherwise nobody gets through
     answer_bytes: int = 0  # each connection ends after so many to whoever connected; 0: when told to
+    bytes_per_s: float = 0.0  # most of what comes from all who connect; 0: any
     accepted: int = 0
+    _turn: float = 0.0
     _server: asyncio.Server | None = None
     _lines: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -76,10 +78,19 @@ class CuttingProxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
+    async def _paced(self, count: int) -> None:
+        """Wait for the turn of so many bytes."""
+        now = asyncio.get_running_loop().time()
+        self._turn = max(now, self._turn) + count / self.bytes_per_s
+        if self._turn - now > 0.01:
+            await asyncio.sleep(self._turn - now)
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counts: int) -> None:
         left = 0 if counts else self.answer_bytes
         while data := await reader.read(min(left or 1 << 16, 1 << 16)):
             self.passed_bytes += counts * len(data)
+            if counts and self.bytes_per_s:
+                await self._paced(len(data))
             writer.write(data)
             await writer.drain()
             if left:

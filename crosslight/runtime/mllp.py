@@ -15,6 +15,7 @@ from typing import Any
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import cannot_listen, reached_not
+from crosslight.runtime.proxies import ProxyRefusedError, opened
 from crosslight.runtime.shares import Places, peer_share
 from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
 from crosslight.standards.problem import Busy, CrosslightError, Malformed, TooLarge, Unavailable
@@ -259,6 +260,7 @@ class MllpClient:
         server_hostname: The name to check where it is not ``host``.
         connect_timeout_s: To connect, with the handshake.
         ack_timeout_s: To wait for an answer.
+        proxy: The HTTP proxy on the way ('' = none), for TLS to ``host`` alone.
     """
 
     def __init__(
@@ -271,7 +273,9 @@ class MllpClient:
         connect_timeout_s: float = 5.0,
         ack_timeout_s: float = 30.0,
         max_answer_bytes: int = MAX_MESSAGE_BYTES,
+        proxy: str = "",
     ) -> None:
+        self._proxy = proxy
         self._host = host
         self._port = port
         self._tls = tls
@@ -305,18 +309,21 @@ class MllpClient:
                 await self._drop()
                 raise
 
+    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._proxy and self._tls is not None:
+            return await opened(f"{self._host}:{self._port}", self._proxy, self._tls)
+        name = self._name if self._tls else None
+        return await asyncio.open_connection(self._host, self._port, ssl=self._tls, server_hostname=name)
+
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is not None and (self._streams[0].at_eof() or self._streams[1].is_closing()):
             await self._drop()
         if self._streams is None:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    self._streams = await asyncio.open_connection(
-                        self._host,
-                        self._port,
-                        ssl=self._tls,
-                        server_hostname=self._name if self._tls else None,
-                    )
+                    self._streams = await self._opened()
+            except ProxyRefusedError as error:
+                raise Unavailable("The HL7 receiver cannot be reached.", why=str(error)) from None
             except (OSError, TimeoutError) as error:
                 raise Unavailable("The HL7 receiver cannot be reached.", why=reached_not(error)) from None
         return self._streams

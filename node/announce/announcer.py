@@ -1,7 +1,8 @@
 """Tells peers of studies that settled here, by N-CREATE (PS3.4 R), until they take it.
 
-What is told of a study is all of it that lies here, again whenever that is something else than before. A word
-that may have been taken, and whose answer was lost, is said again under the same SOP Instance UID.
+What is told of a study is all of it that lies here, again whenever that is something else than before; and,
+once, what the peer was told of and cannot be had any more: deleted, rejected or purged. A word that may have
+been taken, and whose answer was lost, is said again under the same SOP Instance UID.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from crosslight.runtime.audit import About, AuditLog
@@ -19,11 +20,10 @@ from crosslight.runtime.health import Gauge
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Decision
-from crosslight.standards.dicom.query.availability import NOTIFICATION, notification
+from crosslight.standards.dicom.query.availability import NOTIFICATION, NotifiedInstance, notification
 from crosslight.standards.dicom.query.identifier import IDENTIFIER_SYNTAXES, write_identifier
 from crosslight.standards.problem import CrosslightError, Unavailable
-from crosslight.standards.study import InstanceRef
-from node.announce.store import AnnounceStore, DueWord
+from node.announce.store import AnnounceStore, DueWord, TakenWord
 from node.dimse.command import AFFECTED_CLASS, AFFECTED_INSTANCE, FIELD, N_CREATE_RQ, SUCCESS, Values
 from node.dimse.outgoing import CalledSystem, Channel, Proposal
 from node.holdings import Holdings
@@ -54,11 +54,11 @@ class OpensChannel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """What is said of one study: the notifications, each with its SOP Instance UID, and their digest."""
+    """What is said of one study: notifications, each with its SOP Instance UID, and what lies here then."""
 
     study_uid: str
-    parts: tuple[tuple[str, tuple[InstanceRef, ...]], ...]
-    digest: bytes
+    parts: tuple[tuple[str, tuple[NotifiedInstance, ...]], ...]
+    here: TakenWord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +136,10 @@ class Announcer:
         due = await self._store.due(title, now_unix, quiet_s, quiet_s * _GROWING, _AT_ONCE)
         words: list[tuple[DueWord, Word]] = []
         for one in due:
-            word = await self._word(peer, one)
-            if not word.parts or word.digest == await self._store.told(title, one.study_uid):
-                await self._store.done(title, one, word.digest)
+            told = await self._store.told(title, one.study_uid)
+            word = await self._word(peer, one, told)
+            if not word.parts or word.here.digest == told.digest:
+                await self._store.done(title, one, word.here)
             else:
                 words.append((one, word))
         if not words:
@@ -149,23 +150,30 @@ class Announcer:
         self._away.pop(title, None)
         for (one, word), status in zip(words, taken, strict=True):
             if status == SUCCESS:
-                await self._store.done(title, one, word.digest)
+                await self._store.done(title, one, word.here)
                 continue
             log.warning("word of a study was not taken", peer=title, study_uid=one.study_uid, status=status)
             await self._store.put_off(title, one, clock.now().timestamp() + _pause_s(one.tries))
 
-    async def _word(self, peer: CalledSystem, due: DueWord) -> Word:
-        """What lies here of it, now; not what another archive has."""
+    async def _word(self, peer: CalledSystem, due: DueWord, told: TakenWord) -> Word:
+        """What lies here of it, now, and what does no more; not what another archive has."""
         refs = [stored.ref for stored in await self._holdings.objects(due.study_uid) if stored.ref.sha256]
         said = hashlib.blake2b(digest_size=16)
         for ref in sorted(refs, key=lambda one: one.sop_uid):
             said.update(f"{ref.sop_uid} {ref.sop_class_uid} {ref.series_uid}\n".encode())
-        parts = [refs[start : start + MOST_INSTANCES] for start in range(0, len(refs), MOST_INSTANCES)]
+        here = tuple(
+            NotifiedInstance(series_uid=r.series_uid, sop_class_uid=r.sop_class_uid, sop_uid=r.sop_uid)
+            for r in refs
+        )
+        uids = {one.sop_uid for one in here}
+        gone = (replace(one, online=False) for one in told.instances if one.sop_uid not in uids)
+        saying = (*here, *gone)
+        parts = [saying[start : start + MOST_INSTANCES] for start in range(0, len(saying), MOST_INSTANCES)]
         about = f"{peer.ae_title} {due.study_uid} {due.change}"
         return Word(
             study_uid=due.study_uid,
-            parts=tuple((_uid(about, number), tuple(part)) for number, part in enumerate(parts)),
-            digest=said.digest(),
+            parts=tuple((_uid(about, number), part) for number, part in enumerate(parts)),
+            here=TakenWord(digest=said.digest(), instances=here),
         )
 
     async def _note(self, peer: CalledSystem, word: Word) -> None:

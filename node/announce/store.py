@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from crosslight.runtime.db import EmbeddedDb, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
+from crosslight.standards.dicom.query.availability import NotifiedInstance
 from node.marks import Marks
 
-SCHEMA = SchemaVersion("announce", schema=1, compat=1)
+SCHEMA = SchemaVersion("announce", schema=2, compat=2)
 ROOM: Final = "node.announce"
 _PAGE: Final = 500
 
@@ -22,6 +26,14 @@ class DueWord:
     study_uid: str
     change: int
     tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenWord:
+    """What a peer has taken word of: the digest of the instances, and which they are."""
+
+    digest: bytes = b""
+    instances: tuple[NotifiedInstance, ...] = ()
 
 
 class AnnounceStore:
@@ -85,17 +97,22 @@ class AnnounceStore:
         rows = await self._db.read("announce_due", lambda tx: tx.rows(sql, values))
         return [DueWord(study_uid=uid, change=change, tries=tries) for uid, change, tries in rows]
 
-    async def told(self, peer: str, study_uid: str) -> bytes:
-        """The digest of what the peer has taken word of; b'' where that is nothing."""
-        sql = "SELECT digest FROM announce_told WHERE peer = ? AND study_uid = ?"
+    async def told(self, peer: str, study_uid: str) -> TakenWord:
+        """What the peer has taken word of."""
+        sql = "SELECT digest, instances FROM announce_told WHERE peer = ? AND study_uid = ?"
         row = await self._db.read("announce_told", lambda tx: tx.row(sql, (peer, study_uid)))
-        return bytes(row[0]) if row else b""
+        return TakenWord(digest=bytes(row[0]), instances=_unpacked(row[1])) if row else TakenWord()
 
-    async def done(self, peer: str, due: DueWord, digest: bytes) -> None:
+    async def done(self, peer: str, due: DueWord, taken: TakenWord) -> None:
         """The peer has taken it; a study that changed meanwhile waits on."""
+        values = (peer, due.study_uid, taken.digest, _packed(taken.instances))
 
         def write(tx: Tx) -> None:
-            tx.execute("INSERT OR REPLACE INTO announce_told VALUES (?, ?, ?)", (peer, due.study_uid, digest))
+            tx.execute(
+                "INSERT OR REPLACE INTO announce_told (peer, study_uid, digest, instances) VALUES (?, ?, ?,"
+                " ?)",
+                values,
+            )
             key = (peer, due.study_uid)
             tx.execute(
                 "DELETE FROM announce_waiting WHERE peer = ? AND study_uid = ? AND change = ?",
@@ -121,3 +138,14 @@ class AnnounceStore:
             " announce_waiting.peer = announce_peer.peer GROUP BY announce_peer.peer"
         )
         return dict(await self._db.read("announce_waiting", lambda tx: tx.rows(sql)))
+
+
+def _packed(instances: Sequence[NotifiedInstance]) -> bytes:
+    """In few bytes: their UIDs begin alike."""
+    rows = [(one.series_uid, one.sop_class_uid, one.sop_uid) for one in instances]
+    return zlib.compress(orjson.dumps(rows)) if rows else b""
+
+
+def _unpacked(data: bytes) -> tuple[NotifiedInstance, ...]:
+    rows = orjson.loads(zlib.decompress(data)) if data else ()
+    return tuple(NotifiedInstance(series_uid=r[0], sop_class_uid=r[1], sop_uid=r[2]) for r in rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.mllp import MllpServer
+from crosslight.runtime.proxies import host_and_port
 from crosslight.runtime.refusals import Noted
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.service_life import Life
@@ -81,7 +82,8 @@ class Continuity:
             ConfigError: when the address cannot be had.
         """
         config, seams, feed = self._config, self._seams, self._roads.feed
-        session = seams.http.client(self._roads.tls(), read_timeout_s=30.0, limit=1)
+        proxy = self._roads.proxy(host_and_port(self._membership.lists_address))
+        session = seams.http.client(self._roads.tls(), read_timeout_s=30.0, limit=1, proxy=proxy)
         life.closes(session)
         asker = Asker(
             session,

@@ -49,7 +49,8 @@ class RegionConfig:
     )
     proxy: str = setting(
         "environment",
-        "HTTP proxy on the way to the registry, for joining, the link and doctor: http://host:port"
+        "HTTP proxy on the way to the registry, for joining, the link, doctor, and publication by SOAP and"
+        " ITI-8: http://host:port"
         " (user:password@ before the host where it asks), environment (https_proxy and no_proxy), or empty"
         " for none. It has to pass TLS on unopened.",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.peers import check_certificate
-from crosslight.runtime.proxies import proxy_to
+from crosslight.runtime.proxies import proxy_for, proxy_to
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, Identity
 from crosslight.runtime.tokens import TokenVerifier
@@ -226,12 +226,16 @@ class RegionConnection:
             gateway = Identity("gateway", "", state.region.home_community_id)
             return None if link.open_mode else state.credentials.client(gateway)
 
+        def proxy(address: str) -> str:
+            return "" if link.open_mode else proxy_for(address, self._config.proxy)
+
         return RegistryRoads(
             url=lambda: state.registry.systems + REGISTRY_PATH,
             mllp=state.registry.mllp,
             mllp_name="the registry's MLLP address",
             tls=tls,
             patient=own_authority,
+            proxy=proxy,
             feed=Feed(channel=link.channel, metadata=link.metadata, hello_again=link.certificate_changed),
         )
 

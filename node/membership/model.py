@@ -91,6 +91,7 @@ class RegistryRoads:
         mllp: host:port of its patient identity feed (ITI-8); ``mllp_name`` is what an error calls it.
         tls: For both; None for plain connections.
         patient: Under which id it knows a patient; None where there is none, and the study waits.
+        proxy: The HTTP proxy on the way to a host:port; '' = none.
         feed: Where it is ours: it takes studies by gRPC too, says what it holds, and grants epochs (D10).
     """
 
@@ -99,6 +100,7 @@ class RegistryRoads:
     mllp_name: str
     tls: Callable[[], ssl.SSLContext | None]
     patient: Callable[[Patient], Identifier | None]
+    proxy: Callable[[str], str] = lambda address: ""
     feed: Feed | None = None
 
 

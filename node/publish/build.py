@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from crosslight.runtime.db import EmbeddedDb
 from crosslight.runtime.mllp import MllpClient
+from crosslight.runtime.proxies import host_and_port
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.membership import Endpoints
@@ -107,8 +108,9 @@ def _soap_road(
 ) -> tuple[SoapRoad, Closers]:
     host, port = host_port(roads.mllp, roads.mllp_name)
     tls = roads.tls()
-    session = seams.http.client(tls, read_timeout_s=config.timeout_s)
-    mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
+    proxy = roads.proxy(host_and_port(roads.url()))
+    session = seams.http.client(tls, read_timeout_s=config.timeout_s, proxy=proxy)
+    mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s, proxy=roads.proxy(roads.mllp))
     soap = SoapClient(session, seams.ids, seams.workers)
     wire = XdsWire(soap, roads.url, mllp, seams.clock, seams.ids, identity, timeout_s=config.timeout_s)
     road = SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel)

@@ -72,8 +72,8 @@ async def member(region: Closed, place: OneWay, tmp_path: Path) -> AsyncIterator
         yield made
 
 
-def _made(place: OneWay, folder: Path, **more: Any) -> Member:
-    """A node that has not joined yet; ``more`` of its [region]."""
+def _made(place: OneWay, folder: Path, *, road: str = "grpc", **more: Any) -> Member:
+    """A node that has not joined yet, and publishes by ``road``; ``more`` of its [region]."""
     people, systems, dimse = free_ports(3)
     init_node(
         folder,
@@ -87,7 +87,7 @@ def _made(place: OneWay, folder: Path, **more: Any) -> Member:
             },
             "dimse": {"host": "0.0.0.0", "port": dimse, "ae_title": AET, "callers": [{"ae_title": "CT1"}]},
             "archive": {"min_free_bytes": 0},
-            "publish": dict(PACE),
+            "publish": {**PACE, "road": road},
             "region": {"heartbeat_s": 0.5, "missed_acks": 4, **more},
         },
     )
@@ -153,7 +153,7 @@ async def _scanned(region: Closed, member: Member, folder: Path, images: int) ->
         url = f"{region.base}/dicomweb/studies?StudyInstanceUID={STUDY}&includefield=00201208"
         async with region.http.get(url) as answer:
             rows = await answer.json(content_type=None) if answer.status == 200 else []
-        return bool(rows) and rows[0]["00201208"]["Value"] == [images]
+        return bool(rows) and rows[0]["00201208"].get("Value") == [images]
 
     await until(listed, 90)
     return pictures
@@ -181,8 +181,9 @@ async def test_a_study_is_found_and_opened_though_nothing_is_let_in(
     assert "through the link (tunnel)" in shown
 
 
+@pytest.mark.parametrize("road", ["grpc", "soap"])
 async def test_a_member_that_reaches_nothing_but_a_proxy_joins_and_all_else_goes_on(
-    region: Closed, place: OneWay, tmp_path: Path
+    region: Closed, place: OneWay, tmp_path: Path, road: str
 ) -> None:
     secret = "Basic " + b64encode(b"node:p@ss").decode()
     async with ConnectProxy(host=OUTSIDE, sign_in=secret) as proxy:
@@ -194,7 +195,7 @@ async def test_a_member_that_reaches_nothing_but_a_proxy_joins_and_all_else_goes
         stranger = _made(place, tmp_path / "stranger", proxy=f"http://{proxy.address}")
         with pytest.raises(AssertionError, match="asks for a name and a password"):
             await _run(stranger.node("join", invitation), ENVIRONMENT)
-        member = _made(place, tmp_path / CODE, proxy=f"http://node:p%40ss@{proxy.address}")
+        member = _made(place, tmp_path / CODE, road=road, proxy=f"http://node:p%40ss@{proxy.address}")
         await _run(member.node("join", invitation), ENVIRONMENT)
         async with _serving(region, member):
             said = await _run(member.node("doctor"), ENVIRONMENT)
@@ -205,7 +206,8 @@ async def test_a_member_that_reaches_nothing_but_a_proxy_joins_and_all_else_goes
                 body = await answer.read()
             assert all(body.count(one) == 1 for one in pictures)
         listen = region.registry.config.listen
-        ports = (listen.people_port, listen.grpc_port, listen.systems_port)
+        ports = [listen.people_port, listen.grpc_port, listen.systems_port]
+        ports += [listen.mllp_port] if road == "soap" else []
         assert set(proxy.asked) == {f"{OUTSIDE}:{port}" for port in ports}
 
 

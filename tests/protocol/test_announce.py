@@ -21,6 +21,7 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.service_life import Life
 from node.announce import announcer as announcing
 from node.archive.archive import Archive
+from node.archive.config import ArchiveConfig
 from node.config import NodeConfig
 from node.dimse.config import DimseConfig, KnownDestination
 from node.holdings import Received
@@ -30,16 +31,19 @@ OTHER = "1.2.826.0.1.3680043.10.1.2"
 
 
 @asynccontextmanager
-async def telling(folder: Path, port: int, **settings: Any) -> AsyncIterator[tuple[Archive, AuditLog]]:
+async def telling(
+    folder: Path, port: int, bin_days: float = 30.0, **settings: Any
+) -> AsyncIterator[tuple[Archive, AuditLog]]:
     """A node that tells RIS, and does not tell WS_1."""
     there = (
         KnownDestination(ae_title="RIS", host="127.0.0.1", port=port, notify=True),
         KnownDestination(ae_title="WS_1", host="127.0.0.1", port=1),
     )
     dimse = DimseConfig(destinations=there, ae_title="RTK", **{"notify_after_s": 0.2, **settings})
+    config = NodeConfig(dimse=dimse, archive=ArchiveConfig(bin_days=bin_days))
     key = ECKey.generate_key("P-256", parameters={"kid": "k"})
     async with (
-        node_ground(folder, MEMBER, SERVED_REGION, key, config=NodeConfig(dimse=dimse)) as (ground, archive),
+        node_ground(folder, MEMBER, SERVED_REGION, key, config=config) as (ground, archive),
         Life() as life,
     ):
         announcer = make_announcer(ground, archive)
@@ -104,6 +108,59 @@ async def test_what_a_peer_did_not_take_is_told_again_once_it_does(
             await heard(taken, [f"{make.STUDY}.1.1", f"{make.STUDY}.1.2"])
     assert next(answers, None) is None, "it refused twice"
     assert taken.empty(), "what was taken is not said again"
+
+
+def _states(said: Dataset) -> dict[str, str]:
+    return {
+        str(item.ReferencedSOPInstanceUID): str(item.InstanceAvailability)
+        for series in said.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+
+
+async def test_what_was_told_of_and_is_gone_is_said_to_be_unavailable(tmp_path: Path) -> None:
+    (port,), taken = free_ports(1), Taken()
+    first, second = f"{make.STUDY}.1.1", f"{make.STUDY}.1.2"
+    with notified_peer(port, taken):
+        async with telling(tmp_path, port) as (archive, _):
+            await put(archive, make.image(1), make.image(2))
+            assert set(_states(await heard(taken, [first, second])).values()) == {"ONLINE"}
+            await put(archive, make.note("113001", [make.image(2)], number=9))
+            said = await heard(taken, [first, second])
+            assert _states(said) == {first: "ONLINE", second: "UNAVAILABLE"}
+            item = said.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+            assert item.RetrieveAETitle == "RTK", "type 1, whatever is available"
+            await archive.delete(make.STUDY, "test")
+            said = await heard(taken, [first])
+            assert _states(said) == {first: "UNAVAILABLE"}, "and the other no second time"
+            assert said.StudyInstanceUID == make.STUDY
+            await archive.restore(make.STUDY)
+            assert _states(await heard(taken, [first])) == {first: "ONLINE"}
+
+
+async def test_a_peer_that_was_away_is_told_though_all_is_purged(tmp_path: Path) -> None:
+    (port,), taken = free_ports(1), Taken()
+    one = f"{make.STUDY}.1.1"
+    async with telling(tmp_path, port, bin_days=0) as (archive, _):
+        with notified_peer(port, taken):
+            await put(archive, make.image(1))
+            await heard(taken, [one])
+        await archive.delete(make.STUDY, "test")
+        assert await archive.purge() == 1
+    with notified_peer(port, taken):
+        async with telling(tmp_path, port):
+            assert _states(await heard(taken, [one])) == {one: "UNAVAILABLE"}
+
+
+async def test_what_nobody_was_told_of_goes_without_a_word(tmp_path: Path) -> None:
+    (port,), taken = free_ports(1), Taken()
+    async with telling(tmp_path, port) as (archive, _):
+        await put(archive, make.image(1))
+        await archive.delete(make.STUDY, "test")
+        await put(archive, make.image(1, study=OTHER))
+        with notified_peer(port, taken):
+            await heard(taken, [f"{OTHER}.1.1"])
+        assert taken.empty()
 
 
 async def test_a_large_study_is_told_of_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,18 +6,28 @@ The standard forbids whoever notifies to say more than its table has: no patient
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from crosslight.standards.dicom.web.json import Attributes, texts_of
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, NotFound
-from crosslight.standards.study import InstanceRef
 
 NOTIFICATION: Final = "1.2.840.10008.5.1.4.33"  # PS3.4 R.3.3
-ONLINE: Final = "ONLINE"
+ONLINE, UNAVAILABLE = "ONLINE", "UNAVAILABLE"  # PS3.3 C.4.23.1.1
 _STUDY, _SERIES = "0020000D", "0020000E"
 _STEPS, _REFERENCED_SERIES, _REFERENCED = "00081111", "00081115", "00081199"
 _CLASS, _INSTANCE, _AVAILABILITY, _RETRIEVE_AE = "00081150", "00081155", "00080056", "00080054"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifiedInstance:
+    """An instance that is told of; ``online`` is False of one that is not to be had any more."""
+
+    series_uid: str
+    sop_class_uid: str
+    sop_uid: str
+    online: bool = True
 
 
 def notified_study(said: Attributes) -> str:
@@ -36,16 +46,16 @@ def notified_study(said: Attributes) -> str:
 
 
 def notification(
-    study_uid: str, instances: Sequence[InstanceRef], retrieve_ae_title: str
+    study_uid: str, instances: Sequence[NotifiedInstance], retrieve_ae_title: str
 ) -> Mapping[str, Any]:
-    """The attributes of Table R.3.2-1: these instances of one study are online at ``retrieve_ae_title``."""
+    """The attributes of Table R.3.2-1: whether these instances of one study are at ``retrieve_ae_title``."""
     series: dict[str, list[dict[str, Any]]] = {}
     for ref in instances:
         series.setdefault(ref.series_uid, []).append(
             {
                 _CLASS: _one("UI", ref.sop_class_uid),
                 _INSTANCE: _one("UI", ref.sop_uid),
-                _AVAILABILITY: _one("CS", ONLINE),
+                _AVAILABILITY: _one("CS", ONLINE if ref.online else UNAVAILABLE),
                 _RETRIEVE_AE: _one("AE", retrieve_ae_title),
             }
         )
