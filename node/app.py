@@ -161,6 +161,7 @@ class NodeApp:
         life.runs(self._tidy())
         life.runs(self.archive.care.run())
         life.runs(self.archive.mover.run())
+        life.runs(self.archive.carrier.run())
         life.runs(self._follow(publication.connection))
         life.runs(self.parts.gate.watch())
         if (dimse := self.parts.dimse) is not None:

@@ -95,7 +95,8 @@ class ArchiveCare:
         if state.standing:
             alarm = f"{counted(state.standing, 'object is', 'objects are')} damaged or missing"
             return {"archive_care": alarm}
-        trouble = self._archive.care.trouble or self._archive.mover.trouble
+        archive = self._archive
+        trouble = archive.care.trouble or archive.mover.trouble or archive.carrier.trouble
         return {"archive_care": trouble or "ok"}
 
     async def gauges(self) -> list[Gauge]:
@@ -103,8 +104,18 @@ class ArchiveCare:
         care, state = self._archive.care, await self._archive.care.state()
         holds, moving = len(await self._archive.holds.all()), await self._archive.mover.state()
         share = moving.folders / FOLDERS if moving is not None else 1.0
+        carried, fetcher = await self._archive.carrier.state(), self._archive.fetcher
         return [
             Gauge("crosslight_node_move_share", "Part of a move to another disk that is done.", share),
+            Gauge(
+                "crosslight_node_carry_waiting", "Objects that wait for the object store.", carried.waiting
+            ),
+            Gauge("crosslight_node_carry_waiting_bytes", "Bytes of them.", carried.waiting_bytes),
+            Gauge("crosslight_node_carried_objects", "Objects in the object store.", carried.objects),
+            Gauge("crosslight_node_carried_bytes", "Bytes of them.", carried.bytes),
+            Gauge("crosslight_node_carried_here_bytes", "Bytes of them on the disk too.", carried.here_bytes),
+            Total("crosslight_node_fetched_objects", "Objects fetched from there.", fetcher.objects),
+            Total("crosslight_node_fetched_bytes", "Bytes fetched from there.", fetcher.bytes),
             Gauge("crosslight_node_holds", "Legal holds that stand.", holds),
             Total("crosslight_node_retention_deleted", "Studies deleted by retention rules.", self.deleted),
             Gauge("crosslight_node_damaged", "Objects that are damaged or missing now.", state.standing),

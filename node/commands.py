@@ -37,6 +37,7 @@ from node.parts import rules_of
 from node.printing import (
     bin_lines,
     care_rows,
+    carried_rows,
     day,
     figure_lines,
     holding_rows,
@@ -250,7 +251,8 @@ async def status(folder: Path, console: Console) -> None:
         care, damaged = await node.archive.care.state(), await node.archive.faults(SHOWN)
         now_unix = node.seams.clock.now().timestamp()
         holds = await node.archive.holds.all()
-        moving = await node.archive.mover.state()
+        moving, carried = await node.archive.mover.state(), await node.archive.carrier.state()
+        away = await node.archive.carrier.away()
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -260,6 +262,7 @@ async def status(folder: Path, console: Console) -> None:
         *care_rows(care, node.config.archive.care.period_days, now_unix),
         *source_rows(sources),
         *move_rows(moving),
+        *carried_rows(carried, node.config.archive.object_store.url, away),
         *retention_rows(node.config.archive, len(holds)),
         ("Waiting for the registry", counted(waiting, "study", "studies")),
         ("Refused by the registry", counted(parked, "study", "studies")),

@@ -9,9 +9,11 @@ from rich.console import Console
 from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.seams import system_seams
+from crosslight.standards.problem import CrosslightError
 from node.config import NodeConfig, read_config, warnings_of
 from node.membership.link_record import reach_text, read_seen
 from node.membership.membership import Membership, membership_of
+from node.parts import make_bucket
 
 
 async def doctor(folder: Path, console: Console) -> int:
@@ -35,6 +37,7 @@ async def doctor(folder: Path, console: Console) -> int:
     )
     results = [(checked.name, await examine(checked)) for checked in (target, membership.registry_target())]
     results[0][1].extend(_settings(config, membership))
+    results[0][1].extend(await _object_store(folder, config))
     results[0][1].extend(
         Finding("images", "ok", f"The region fetches them {road}.") for road in _road(folder)
     )
@@ -47,6 +50,19 @@ def _settings(config: NodeConfig, membership: Membership) -> list[Finding]:
     if why := membership.not_agreed(config.archive.rules(membership.member, membership.region).authority):
         findings.append(Finding("patient numbers", "fail", "Nothing is published.", why))
     return findings
+
+
+async def _object_store(folder: Path, config: NodeConfig) -> list[Finding]:
+    """Whether the object store of the archive answers, where there is one."""
+    store = config.archive.object_store
+    try:
+        bucket = make_bucket(store, folder)
+        if bucket is None:
+            return []
+        await bucket.look()
+    except CrosslightError as error:
+        return [Finding("object store", "fail", f"{error.what} {error.why}".strip(), error.todo)]
+    return [Finding("object store", "ok", f"{store.url} answers.")]
 
 
 def _road(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ Values that say what is held, and what became of what was sent in, are here too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -165,11 +165,13 @@ class Passed:
     """Bytes as they come from elsewhere: a Part 10 file, in order, once. Whoever opened it closes ``chunks``.
 
     ``length`` is None where the other system does not say it. What fails on the way is raised as a
-    CrosslightError.
+    CrosslightError. ``file``, where there is one, waits until all of it is a file of this machine, and that
+    stays until ``chunks`` is closed.
     """
 
     chunks: AsyncGenerator[bytes]
     length: int | None = None
+    file: Callable[[], Awaitable[Local]] | None = None
 
 
 Opened = Local | Fetched | Passed

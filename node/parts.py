@@ -25,6 +25,7 @@ from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import EmbeddedDb
+from crosslight.runtime.object_store import check_bucket, opened_bucket
 from crosslight.runtime.outside_certificate import OutsideCertificate, outside_certificate
 from crosslight.runtime.refusals import Refusals
 from crosslight.runtime.seams import Seams
@@ -35,6 +36,8 @@ from crosslight.standards.problem import ConfigError
 from node.announce.announcer import AnnouncedAs, Announcer
 from node.announce.store import AnnounceStore
 from node.archive.archive import Archive
+from node.archive.bucket import Bucket
+from node.archive.config import ObjectStoreConfig
 from node.care import ArchiveCare
 from node.commitment.store import CommitmentStore
 from node.config import ListenConfig, NodeConfig
@@ -159,8 +162,9 @@ def make_archive(
     Raises:
         ConfigError: a retention rule waits for whom nothing can be sent to.
     """
+    bucket = make_bucket(config.archive.object_store, folder)
     archive = Archive(
-        db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive
+        db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive, bucket
     )
     archive.rules = rules_of(config, membership)
     destinations = {there.ae_title.strip() for there in config.dimse.destinations}
@@ -173,6 +177,18 @@ def make_archive(
             )
     archive.retention.committed = CommitmentStore.committed_tx
     return archive
+
+
+def make_bucket(config: ObjectStoreConfig, folder: Path) -> Bucket | None:
+    """Where the archive's objects go once they are on the disk; None: nowhere.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if not config.url:
+        return None
+    check_bucket(config, "archive.object_store")
+    return Bucket(opened_bucket(config, folder, "archive.object_store"), config.url)
 
 
 def make_sources(ground: Ground, archive: Archive) -> Sources:

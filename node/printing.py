@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.dicom.file.verdict import MEANINGS, Note
 from crosslight.standards.dicom.record.rules import RecordRules
+from node.archive.carried_rows import CarriageState
 from node.archive.config import ArchiveConfig
 from node.archive.fault_rows import CareState
 from node.archive.model import ArchiveStatus, BinEntry, Fault, Quarantined
@@ -137,6 +138,17 @@ def move_rows(moving: MoveState | None) -> Iterator[tuple[str, str]]:
         )
     else:
         yield "Moving", f"{moving.folders / FOLDERS:.0%} since {moment(moving.began_unix)}: {what}"
+
+
+def carried_rows(carried: CarriageState, url: str, away: str) -> Iterator[tuple[str, str]]:
+    """How much lies in the object store; ``away``: why it does not answer."""
+    if not url:
+        return
+    here = f"{carried.here_bytes:,} on the disk too"
+    what = f"{counted(carried.objects, 'object')}, {carried.bytes:,} bytes, in {url}; of them {here}"
+    yield "Object store", f"{what}. {away}" if away else what
+    waiting = f"{counted(carried.waiting, 'object')}, {carried.waiting_bytes:,} bytes, on the disk alone"
+    yield "Waiting for the object store", waiting if carried.waiting else "no object"
 
 
 def standing_lines(faults: Sequence[tuple[Fault, float]], total: int) -> Iterator[str]:

@@ -17,6 +17,7 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.workers import SystemWorkers
 from node.archive.archive import Archive
+from node.archive.bucket import Bucket
 from node.archive.config import ArchiveConfig
 from node.holdings import IngestResult, Received, StoredObject
 
@@ -55,13 +56,13 @@ async def data_set_at(archive: Archive, found: StoredObject) -> bytes:
 class Held:
     """An open archive and what it stands on."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, bucket: Bucket | None = None, **settings: Any) -> None:
         self.folder = folder
         self.clock, self.files, self.workers = MovedClock(), ShortDisk(), SystemWorkers(threads=4)
         self.db = SqliteDb(folder / "node.sqlite")
         config = ArchiveConfig(**{"patient_authority": OWN, **settings})
         self.archive = Archive(
-            self.db, folder / "archive", self.files, self.clock, SystemIds(), self.workers, config
+            self.db, folder / "archive", self.files, self.clock, SystemIds(), self.workers, config, bucket
         )
 
     async def put(

@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dicom_objects as make
 from archive_fixture import Held, held
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelGet, Verification
 
 from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -186,3 +188,30 @@ def _program(name: str) -> str:
     found = shutil.which(name, path=path)
     assert found, f"{name} is needed: apt-get install dcmtk"
     return found
+
+
+def gotten(port: int) -> tuple[int, list[str]]:
+    """The last status of a C-GET of the study, and what came."""
+    got: list[str] = []
+
+    def stored(event: Any) -> int:
+        got.append(str(event.request.AffectedSOPInstanceUID))
+        return 0
+
+    model = str(StudyRootQueryRetrieveInformationModelGet)
+    contexts = [
+        (model, [str(ImplicitVRLittleEndian)]),
+        (str(CTImageStorage), [str(ExplicitVRLittleEndian)]),
+    ]
+    assoc = associate(
+        port,
+        contexts,
+        calling="WS1",
+        ext_neg=[build_role(CTImageStorage, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, stored)],
+    )
+    wanted = Dataset()
+    wanted.QueryRetrieveLevel, wanted.StudyInstanceUID = "STUDY", make.STUDY
+    answers = list(assoc.send_c_get(wanted, model))
+    assoc.release()
+    return int(answers[-1][0].Status), sorted(got)

@@ -1,6 +1,4 @@
-"""The archive of a node: what it holds on its own disk.
-
-Other rooms know it as :class:`~node.holdings.Holdings`.
+"""The archive of a node: what it holds of its own. Other rooms know it as :class:`~node.holdings.Holdings`.
 
 Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers
 in threads.
@@ -9,6 +7,7 @@ in threads.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,15 +28,18 @@ from crosslight.standards.dicom.web.json import Attributes
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import StorageError
+from crosslight.standards.problem import CrosslightError, StorageError
 from crosslight.standards.study import StudyRecord
 from node.archive import backup, fault_rows, search
 from node.archive import queries as reads
 from node.archive.backup import BackupReport
+from node.archive.bucket import Bucket
 from node.archive.care import Care
+from node.archive.carrier import ObjectCarrier, whose
 from node.archive.config import ArchiveConfig
 from node.archive.elsewhere import ObjectsElsewhere
 from node.archive.faults import Faults
+from node.archive.fetching import Fetcher
 from node.archive.holds import Holds
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
@@ -69,6 +71,7 @@ class Archive:
         ids: The seam for random names.
         workers: Threads and bounded children.
         config: The ``[archive]`` section.
+        bucket: Where objects go once they are on the disk; None: nowhere.
     """
 
     def __init__(
@@ -80,8 +83,9 @@ class Archive:
         ids: Ids,
         workers: Workers,
         config: ArchiveConfig,
+        bucket: Bucket | None = None,
     ) -> None:
-        self._db, self._files, self._clock = db, files, clock
+        self._db, self._files, self._clock, self._ids = db, files, clock, ids
         self._workers, self._config = workers, config
         self.layout = layout_in(folder)
         self.rules = config.rules()  # the application sets it again once the region is known
@@ -89,15 +93,19 @@ class Archive:
         self._stage = StageFolder(self.layout.tmp, files, ids)
         self._store = ArchiveStore()
         self.quarantine = Quarantine(db, self.layout.quarantine, files, clock, ids, config)
-        self._storage = Storage(db=db, layout=self.layout, store=self._store, files=files, clock=clock)
+        self._storage = Storage(db, self.layout, self._store, files, clock, bucket)
         self._ingestor = Ingestor(self._storage, self.quarantine, workers, config, self._tell)
         self._faults = Faults(self._storage, self._ingestor.pending, config.bin_days)
         self.care = Care(self._storage, self._faults, workers, config.care)
         pace, reserve = self.care.pace(config.move_mb_per_s), config.min_free_bytes
         self.mover = Mover(self._storage, self._ingestor.pending, self._faults, workers, pace, reserve)
+        self.carrier = ObjectCarrier(
+            self._storage, self._ingestor.pending, self._faults, self.care, workers, config
+        )
+        self.fetcher = Fetcher(self._storage, self._stage, self.carrier, self.care, workers)
         self.holds = Holds(db, self._store, clock, lambda: self.rules)
         self._maintenance = Maintenance(
-            self._storage, self._ingestor, self._stage, self._faults, self.holds, config.bin_days, self._tell
+            self._storage, self._ingestor, self._stage, self._faults, self.holds, config, self._tell
         )
         self.retention = Retention(
             self._storage, self._maintenance, self.holds, workers, self.catch_up, config.retention
@@ -108,11 +116,9 @@ class Archive:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Create or upgrade the tables, and sweep what a crash left.
-
-        After a crash, files and rows are reconciled in the background.
-        """
+        """Create or upgrade the tables; after a crash, files and rows are reconciled in the background."""
         await migrate(self._db, "node.archive", SCHEMA)
+        await whose(self._storage, self._ids)
         await self._workers.run(self.layout.make, self._files)
         await self._workers.run(self._stage.open)
         await self._workers.run(self._maintenance.adopt)
@@ -127,7 +133,7 @@ class Archive:
             if not clean:
                 await self._workers.run(self._maintenance.reconcile)
             await self.tidy()
-        except StorageError as error:
+        except CrosslightError as error:
             log.warning("reconciling failed", reason=error.what)
 
     async def settled(self) -> None:
@@ -139,6 +145,7 @@ class Archive:
         """Finish background work; the database stays open, it is the node's."""
         await self.settled()
         await self.retention.close()
+        await self.fetcher.close()
         await self._ingestor.journal.settled()
         alone = self._ingestor.journal.idle and await self._workers.run(self._stage.alone)
         await self._workers.run(self._stage.close)
@@ -224,10 +231,7 @@ class Archive:
         )
 
     async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
-        """Every identifier of every header of these studies.
-
-        An object whose header disagrees with the rest counts too.
-        """
+        """Every identifier of every header of these studies: also of one that disagrees with the rest."""
 
         def read(tx: Tx) -> set[Identifier]:
             headers = reads.variants_of_tx(tx, self._store, study_uids)
@@ -267,7 +271,12 @@ class Archive:
         if stored.damaged:
             raise set_apart()
         assert stored.size is not None  # noqa: S101 - of what lies here it is known
-        return Local(self.layout.object_file(stored.ref.sha256), 0, stored.size)
+        if self._storage.bucket is not None:
+            self.carrier.opened(stored.ref.study_uid)
+        file = self.layout.object_file(stored.ref.sha256)
+        if self._storage.bucket is not None and not os.path.exists(file):
+            return await self.fetcher.open(stored)
+        return Local(file, 0, stored.size)
 
     async def damaged(self, sop_uids: Sequence[str]) -> set[str]:
         """Those of these instances that are missing or damaged here."""
@@ -280,9 +289,7 @@ class Archive:
         )
 
     async def metadata(self, objects: Sequence[StoredObject], *, large: bool = True) -> list[bytes]:
-        """The DICOM JSON of each of these, as it was made at ingest, in their order.
-
-        Without bulk data, and where ``large`` is false without sequences of very many items.
+        """The DICOM JSON of each of these, without bulk data; ``large``: with sequences of very many items.
 
         Raises:
             NotFound: one of them is no longer held.
@@ -375,9 +382,7 @@ class Archive:
     async def backup(
         self, target: Path, vault: Vault | None = None, progress: Progress | None = None
     ) -> BackupReport:
-        """Copy the node's database and all objects it names into ``target``.
-
-        A second one copies only what is new.
+        """Copy the node's database and all objects it names into ``target``; a second one, what is new.
 
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
@@ -388,10 +393,7 @@ class Archive:
             )
 
     async def repair(self, faults: tuple[Fault, ...], source: Path, vault: Vault) -> tuple[Fault, ...]:
-        """Put objects of the backup ``source`` in the place of missing or damaged ones.
-
-        Answers those for which it has none.
-        """
+        """Put objects of a backup in the place of missing or damaged ones; those for which it has none."""
         left = await self._workers.run(backup.repair, faults, source, self.layout.root, vault)
         await self._workers.run(self._faults.look_again, apart=False)
         return left

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.files import Files, private_folder
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from node.archive.digest import digest_of
+from node.archive.bucket import Bucket, key_of
+from node.archive.digest import digest_of, write_all
 from node.archive.layout import Layout, layout_in
 from node.archive.model import Fault
 from node.archive.store import Storage
@@ -53,13 +55,22 @@ class BackupReport:
         return sum(fault.kind == "damaged" for fault in self.faults)
 
 
-def _named(database: Path) -> Iterator[Fault]:
+#: What lies in the object store too is not brought back: it is there.
+_ON_THE_DISK_ALONE = " AND NOT EXISTS (SELECT 1 FROM carried WHERE carried.sha256 = instance.sha256)"
+
+
+def _which(connection: sqlite3.Connection, *, all_of_it: bool) -> str:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'carried'").fetchone()
+    return "sha256 <> x''" + (_ON_THE_DISK_ALONE if known and not all_of_it else "")
+
+
+def _named(database: Path, *, all_of_it: bool) -> Iterator[Fault]:
     """Every object that a database copy names, as the fault that it would be."""
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
         sql = (
             "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance WHERE"
-            " sha256 <> x'' GROUP BY sha256"
+            f" {_which(connection, all_of_it=all_of_it)} GROUP BY sha256"
         )
         for row in connection.execute(sql):
             yield Fault("missing", *row)
@@ -67,14 +78,12 @@ def _named(database: Path) -> Iterator[Fault]:
         connection.close()
 
 
-def _count(database: Path) -> int:
+def _count(database: Path, *, all_of_it: bool) -> int:
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        return int(
-            connection.execute("SELECT COUNT(DISTINCT sha256) FROM instance WHERE sha256 <> x''").fetchone()[
-                0
-            ]
-        )
+        which = _which(connection, all_of_it=all_of_it)
+        sql = f"SELECT COUNT(DISTINCT sha256) FROM instance WHERE {which}"
+        return int(connection.execute(sql).fetchone()[0])
     finally:
         connection.close()
 
@@ -92,7 +101,7 @@ async def write(
         await storage.db.backup_to(copy)
         if vault.sealed:
             await workers.run(vault.put, copy, target / DATABASE)
-        report = await workers.run(copy_objects, layout, Layout(target / "archive"), copy, vault, progress)
+        report = await workers.run(copy_objects, storage, Layout(target / "archive"), copy, vault, progress)
     finally:
         if vault.sealed:
             files.remove(copy)
@@ -101,23 +110,46 @@ async def write(
 
 
 def copy_objects(
-    source: Layout, target: Layout, database: Path, vault: Vault, progress: Progress | None = None
+    source: Storage, target: Layout, database: Path, vault: Vault, progress: Progress | None = None
 ) -> BackupReport:
     """Copy what ``database`` names into a backup; files already there are kept."""
     return _copy_all(database, progress, lambda entry: _put(entry, source, target, vault))
 
 
-def _put(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
+def _put(entry: Fault, source: Storage, target: Layout, vault: Vault) -> bool:
     kept_file = target.object(entry.sha256)
     if vault.name(kept_file).exists():
         return False
-    vault.put(
-        source.held(entry.sha256),
-        kept_file,
-        tmp=target.tmp,
-        expected=Digest(entry.sha256, entry.offset, entry.size),
-    )
+    expected = Digest(entry.sha256, entry.offset, entry.size)
+    try:
+        vault.put(source.layout.held(entry.sha256), kept_file, tmp=target.tmp, expected=expected)
+    except FileNotFoundError:
+        if source.bucket is None:
+            raise
+        with _fetched(source, source.bucket, entry.sha256) as path:
+            vault.put(path, kept_file, tmp=target.tmp, expected=expected)
     return True
+
+
+@contextmanager
+def _fetched(source: Storage, bucket: Bucket, sha256: bytes) -> Iterator[Path]:
+    """An object of the object store as a file, while the block lasts.
+
+    Raises:
+        FileNotFoundError: it has none.
+        Unavailable: it does not answer.
+    """
+    path = source.layout.tmp / f"{sha256.hex()}.{os.getpid()}"
+    source.files.remove(path)
+    try:
+        with source.files.create(path) as out:
+            for data in bucket.read(sha256):
+                write_all(out, data)
+        yield path
+    except NotFound:
+        raise FileNotFoundError(2, "not in the object store", key_of(sha256)) from None
+    finally:
+        source.files.remove(path)
 
 
 def _take(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
@@ -133,10 +165,12 @@ def _take(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
     return True
 
 
-def _copy_all(database: Path, progress: Progress | None, copy: Callable[[Fault], bool]) -> BackupReport:
-    total, done, copied = _count(database), 0, 0
+def _copy_all(
+    database: Path, progress: Progress | None, copy: Callable[[Fault], bool], *, all_of_it: bool = True
+) -> BackupReport:
+    total, done, copied = _count(database, all_of_it=all_of_it), 0, 0
     faults: list[Fault] = []
-    for done, entry in enumerate(_named(database), 1):
+    for done, entry in enumerate(_named(database, all_of_it=all_of_it), 1):
         try:
             copied += copy(entry)
         except FileNotFoundError as error:
@@ -190,6 +224,8 @@ def restore(
 ) -> BackupReport:
     """Make a node's database and archive folder from a backup: everything in it that is whole.
 
+    What lies in the object store stays there; ``verify --repair-from`` brings back what is lost there too.
+
     Args:
         source: What ``Archive.backup`` wrote.
         database: Where the node's database will be; must not exist.
@@ -216,7 +252,7 @@ def restore(
     kept = Layout(source / "archive")
     try:
         vault.take(source / DATABASE, part)
-        report = _copy_all(part, progress, lambda entry: _take(entry, kept, layout, vault))
+        report = _copy_all(part, progress, lambda entry: _take(entry, kept, layout, vault), all_of_it=False)
     except (sqlite3.DatabaseError, Damaged, FileNotFoundError) as error:
         vault.files.remove(part)
         raise Invalid(

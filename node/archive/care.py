@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,6 +18,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, StorageError
 from node.archive import fault_rows as rows
+from node.archive.bucket import Bucket
 from node.archive.config import CareConfig
 from node.archive.digest import CHUNK
 from node.archive.fault_rows import CareState
@@ -55,6 +57,7 @@ class Care:
     def __init__(self, storage: Storage, faults: Faults, workers: Workers, config: CareConfig) -> None:
         self._db, self._layout, self._files = storage.db, storage.layout, storage.files
         self._clock, self._faults, self._workers, self._config = storage.clock, faults, workers, config
+        self._bucket = storage.bucket
         self.told: Told = _nobody
         self.trouble = ""  # why nothing is read just now
         self.objects, self.bytes = 0, 0  # since the start
@@ -154,7 +157,7 @@ class Care:
         try:
             for row_id, fault in page:
                 try:
-                    damage = None if await self._is_whole(fault) else await self._set_apart(fault)
+                    damage = None if await self._is_whole(fault) else await self.set_apart(fault)
                     unread, last_id = 0, row_id
                 except StorageError:
                     unread += 1
@@ -169,7 +172,12 @@ class Care:
         finally:
             await note()
 
-    async def _set_apart(self, fault: Fault) -> Fault | None:
+    async def set_apart(self, fault: Fault) -> Fault | None:
+        """Look at an object that does not seem whole; what is wrong with it, or None.
+
+        Raises:
+            StorageError: the disk, or the object store, gives no answer.
+        """
         damage = await self._workers.run(self._faults.look, fault)
         if damage is not None:
             await self._tell([damage], [])
@@ -183,11 +191,25 @@ class Care:
             while size := await self._workers.run(reading.more):
                 await self._pace.spend(size)
             return reading.digest == fault.sha256
+        except FileNotFoundError:
+            return self._bucket is not None and await self._is_whole_away(self._bucket, fault)
         except OSError:
             return False
         finally:
             if reading is not None:
                 reading.close()
+
+    async def _is_whole_away(self, bucket: Bucket, fault: Fault) -> bool:
+        seen, at, end = hashlib.sha256(), 0, fault.offset + fault.size
+        try:
+            async with aclosing(bucket.stream(fault.sha256)) as chunks:
+                async for data in chunks:
+                    seen.update(data[max(fault.offset - at, 0) : max(end - at, 0)])
+                    at += len(data)
+                    await self._pace.spend(len(data))
+        except CrosslightError:
+            return False
+        return seen.digest() == fault.sha256
 
     def _open(self, path: Path, fault: Fault) -> Reading:
         handle = self._files.open(path)

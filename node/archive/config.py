@@ -31,6 +31,39 @@ class CareConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectStoreConfig:
+    """[archive.object_store]: objects go to an object store once they are durable on the disk."""
+
+    url: str = setting(
+        "",
+        "s3://bucket or s3://bucket/prefix, for this archive alone. Empty: objects stay on the disk.",
+        example="s3://images/rtk",
+    )
+    endpoint: str = setting("", "Its address. Empty: the region's own.", example="https://s3.trust.example")
+    region: str = setting("us-east-1", "Its region; stores of one's own mostly do not mind.")
+    credentials_file: str = setting(
+        "",
+        "TOML file in the node's folder, mode 0600, with access_key_id and secret_access_key. Empty: the"
+        " environment's (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
+    )
+    anonymous: bool = setting(False, "Whether it is asked without credentials.")
+    tls_ca: str = setting("", "PEM file of the authorities of its certificate. Empty: those of the machine.")
+    keep_local_gb: float = setting(
+        100.0,
+        "Gigabytes of what lies in the object store that the disk keeps too, for what was received or opened"
+        " last. More is kept only of studies that were opened in the last two hours.",
+        low=0,
+    )
+    mb_per_s: float = setting(
+        40.0,
+        "Most that is carried there, in megabytes a second; an eighth of it while objects come in or are"
+        " opened.",
+        low=0.01,
+        high=10_000,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRule:
     """[[archive.retention]]: how long studies are kept, at least."""
 
@@ -155,6 +188,9 @@ class ArchiveConfig:
     )
     care: CareConfig = section(
         CareConfig, "Every object is read again, slowly, and compared with its digest."
+    )
+    object_store: ObjectStoreConfig = section(
+        ObjectStoreConfig, "Objects go to an object store once they are durable on the disk."
     )
 
     def limits(self) -> Limits:

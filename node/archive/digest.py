@@ -1,9 +1,10 @@
-"""The digest of a data set in its file: what an object is known by."""
+"""The digest of a data set in its file: what an object is known by; and files written in pieces."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 CHUNK = 1 << 20
 
@@ -18,3 +19,10 @@ def digest_of(path: Path, offset: int, size: int | None = None) -> bytes:
             digest.update(chunk)
             left -= len(chunk)
     return digest.digest()
+
+
+def write_all(target: BinaryIO, data: bytes) -> None:
+    """Write all of it to a file without a buffer, which may take a part at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[target.write(view) or 0 :]

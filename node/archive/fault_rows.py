@@ -13,7 +13,7 @@ from node.archive.model import Fault
 FAULTY: Final = "EXISTS (SELECT 1 FROM fault WHERE fault.sha256 = instance.sha256)"
 _AT_ONCE = 500  # SOP Instance UIDs of one statement
 #: Rows of the bin whose files are being purged, or may be at any moment, are nobody's fault.
-_STANDS = "sha256 <> x'' AND (binned = 0 OR binned IN (SELECT id FROM bin WHERE deleted_unix > ?))"
+STANDS = "sha256 <> x'' AND (binned = 0 OR binned IN (SELECT id FROM bin WHERE deleted_unix > ?))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def page_tx(tx: Tx, after: int, through: int, due_unix: float, limit: int) -> li
     """The next rows after the row ``after``, each as the fault that it would be."""
     rows = tx.rows(
         f"SELECT id, study_uid, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ?"
-        f" AND id <= ? AND {_STANDS} ORDER BY id LIMIT ?",
+        f" AND id <= ? AND {STANDS} ORDER BY id LIMIT ?",
         (after, through, due_unix, limit),
     )
     return [(row[0], Fault("damaged", *row[1:])) for row in rows]
@@ -108,7 +108,7 @@ def add_fault_tx(tx: Tx, fault: Fault, due_unix: float, now_unix: float) -> bool
 
 def stands_tx(tx: Tx, sha256: bytes, due_unix: float) -> bool:
     """Whether a row that stays names this object: none that has been in the bin since before ``due_unix``."""
-    sql = f"SELECT 1 FROM instance WHERE sha256 = ? AND {_STANDS} LIMIT 1"
+    sql = f"SELECT 1 FROM instance WHERE sha256 = ? AND {STANDS} LIMIT 1"
     return tx.row(sql, (sha256, due_unix)) is not None
 
 

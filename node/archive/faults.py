@@ -8,12 +8,14 @@ counts as whole.
 from __future__ import annotations
 
 import errno
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import StorageError
+from crosslight.standards.problem import CrosslightError, NotFound, StorageError
+from node.archive import carried_rows as carried
 from node.archive import fault_rows as rows
 from node.archive.digest import digest_of
 from node.archive.journal import Pending
@@ -33,6 +35,7 @@ class Faults:
     def __init__(self, storage: Storage, pending: Pending, bin_days: float) -> None:
         self._db, self._layout, self._files = storage.db, storage.layout, storage.files
         self._clock, self._pending, self._bin_days = storage.clock, pending, bin_days
+        self._bucket = storage.bucket
 
     @property
     def due_unix(self) -> float:
@@ -49,11 +52,16 @@ class Faults:
         kind = self._wrong(fault, path)
         if kind is None:
             return None
+        here = kind == "damaged"
+        if (kind := self._wrong_away(fault, kind)) is None:
+            if here:
+                self._remove_copy(fault, path)
+            return None
         damage = fault.found(kind, path)
         with self._pending.lock:
             if self._pending.holds(fault.sha256):
                 return None  # it comes in again at this moment
-            if kind == "damaged" and self._stands(fault):
+            if here and self._stands(fault):
                 damage = fault.found(kind, self._layout.apart(fault.sha256))
                 try:
                     self._files.move(path, damage.path)
@@ -63,7 +71,7 @@ class Faults:
                     return None  # purged meanwhile
                 except OSError as error:
                     raise _disk(error) from error
-            elif kind == "missing" and self._layout.apart(fault.sha256).exists():
+            elif not here and self._layout.apart(fault.sha256).exists():
                 damage = fault.found("damaged", self._layout.apart(fault.sha256))
         if not self._add(damage):
             return None
@@ -85,6 +93,40 @@ class Faults:
             return "damaged"
         return None if whole else "damaged"
 
+    def _wrong_away(self, fault: Fault, kind: FaultKind) -> FaultKind | None:
+        """What is wrong with an object of which the disk has nothing whole, by what the object store has."""
+        if self._bucket is None:
+            return kind
+        try:
+            return None if self._is_whole_away(fault) else "damaged"
+        except NotFound:
+            return kind
+        except CrosslightError as error:
+            if kind == "damaged":
+                return kind
+            raise StorageError("The archive's object store cannot be read now.", why=error.what) from None
+
+    def _is_whole_away(self, fault: Fault) -> bool:
+        assert self._bucket is not None  # noqa: S101 - whoever asks has looked
+        seen, at, end = hashlib.sha256(), 0, fault.offset + fault.size
+        for data in self._bucket.read(fault.sha256):
+            seen.update(data[max(fault.offset - at, 0) : max(end - at, 0)])
+            at += len(data)
+        if whole := seen.digest() == fault.sha256:
+            now = self._clock.now().timestamp()
+            self._db.submit_write(
+                "carried",
+                lambda tx: carried.note_tx(tx, fault.sha256, at, now),
+            ).result()
+        return whole
+
+    def _remove_copy(self, fault: Fault, damaged: Path) -> None:
+        """The object store has it whole: what the disk has of it is a copy, and may go."""
+        with self._pending.lock:
+            if not self._pending.holds(fault.sha256):
+                self._files.remove(damaged)
+        log.error("a damaged copy removed", study=fault.study_uid, sop=fault.sop_uid)
+
     def _stands(self, fault: Fault) -> bool:
         return self._db.submit_read(
             "fault_stands", lambda tx: rows.stands_tx(tx, fault.sha256, self.due_unix)
@@ -104,13 +146,27 @@ class Faults:
     def _healed(self, fault: Fault, *, look_apart: bool) -> bool:
         path, apart = self._layout.held(fault.sha256), self._layout.apart(fault.sha256)
         if not _is_whole(path, fault):
-            if not look_apart or not _is_whole(apart, fault):
+            if not look_apart:
                 return False
+            if not _is_whole(apart, fault):
+                return self._healed_away(fault)
             with self._pending.lock:  # a disk that could not be read for a while
                 if self._pending.holds(fault.sha256):
                     return False
                 self._files.publish(apart, self._layout.back(apart))
+        self._db.submit_write("healed", lambda tx: carried.healed_here_tx(tx, fault.sha256)).result()
+        return self._whole_again(fault)
+
+    def _healed_away(self, fault: Fault) -> bool:
+        try:
+            if self._bucket is None or not self._is_whole_away(fault):
+                return False
+        except CrosslightError:
+            return False
         self._db.submit_write("healed", lambda tx: rows.forget_fault_tx(tx, fault.sha256)).result()
+        return self._whole_again(fault)
+
+    def _whole_again(self, fault: Fault) -> bool:
         for left in self._layout.all_apart(fault.sha256):
             self._files.remove(left)
         log.info("object whole again", study=fault.study_uid, sop=fault.sop_uid)

@@ -18,8 +18,10 @@ from crosslight.runtime.db import Tx
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.file import gate
-from crosslight.standards.problem import NotFound
-from node.archive import variants
+from crosslight.standards.problem import NotFound, PeerError
+from node.archive import carried_rows, variants
+from node.archive.bucket import Bucket
+from node.archive.config import ArchiveConfig
 from node.archive.digest import digest_of
 from node.archive.faults import Faults
 from node.archive.holds import Holds
@@ -52,7 +54,7 @@ class Maintenance:
         stage: StageFolder,
         faults: Faults,
         holds: Holds,
-        bin_days: float,
+        config: ArchiveConfig,
         changed: Callable[[str], None],
     ) -> None:
         self._db = storage.db
@@ -62,7 +64,8 @@ class Maintenance:
         self._ingestor = ingestor
         self._stage = stage
         self._faults, self._holds = faults, holds
-        self._bin_days = bin_days
+        self._bucket, self._most_bytes = storage.bucket, config.max_object_bytes
+        self._bin_days = config.bin_days
         self._changed = changed
 
     # --- the bin --------------------------------------------------------------------------------------------
@@ -164,7 +167,12 @@ class Maintenance:
         due = self._db.submit_read(
             "purge_due", lambda tx: tx.rows("SELECT id FROM bin WHERE deleted_unix <= ?", (before,))
         )
-        gone = sum(self._purge_entry(row[0]) for row in due.result())
+        gone = 0
+        try:
+            for row in due.result():
+                gone += self._purge_entry(row[0])
+        except PeerError as error:  # the object store is away: what is left goes once it answers
+            log.warning("the bin is not purged", reason=error.what)
         if gone:
             log.info("bin purged", instances=gone)
             self._forget_attributes()
@@ -206,16 +214,34 @@ class Maintenance:
         return free
 
     def _purge_one(self, number: int, sha256: bytes) -> None:
+        if self._bucket is None or not sha256:
+            self._purge_here(number, sha256)
+            self._forget(number)
+        else:
+            with self._bucket.claimed(sha256):  # it is not carried meanwhile
+                self._bucket.ready_here()
+                # relied on no more: whoever needs the object after all finds it there, or carries it again
+                self._db.submit_write("uncarried", lambda tx: carried_rows.forget_tx(tx, sha256)).result()
+                if self._purge_here(number, sha256):
+                    self._bucket.remove(sha256)
+                self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self._db.submit_write("purge_rows", lambda tx: self._store.purge_tx(tx, number)).result()
+
+    def _purge_here(self, number: int, sha256: bytes) -> bool:
+        """Remove what the disk has of an object, unless another row needs it; whether it goes."""
         others = "SELECT 1 FROM instance WHERE sha256 = ? AND id <> ? LIMIT 1"
         pending = self._ingestor.pending
         with pending.lock:
             shared = self._db.submit_read(
                 "purge_shared", lambda tx: tx.row(others, (sha256, number))
             ).result()
-            if sha256 and shared is None and not pending.holds(sha256):  # none: it lies elsewhere
+            goes = bool(sha256) and shared is None and not pending.holds(sha256)  # b'': it lies elsewhere
+            if goes:
                 for path in self._layout.copies(sha256):
                     self._files.remove(path)
-        self._db.submit_write("purge_rows", lambda tx: self._store.purge_tx(tx, number)).result()
+        return goes
 
     # --- files and rows -------------------------------------------------------------------------------------
 
@@ -260,10 +286,41 @@ class Maintenance:
                     taken = self._orphan(sha256, path)
                     adopted += taken is True
                     removed += taken is False
+        adopted += self._adopt_away()
         self._ingestor.journal.settle()
         if adopted or removed:
             log.warning("reconciled", count=adopted + removed, n=adopted)
         return Reconciled(adopted, removed)
+
+    def _adopt_away(self) -> int:
+        """Take in what the object store has and no row names; how many objects."""
+        if self._bucket is None:
+            return 0
+        adopted = 0
+        try:
+            for prefix in self._layout.prefixes():
+                listed = set(self._bucket.below(prefix))
+                unknown = listed - self._known_below(prefix) if listed else set()
+                adopted += sum(self._taken_in(self._bucket, sha256) for sha256 in unknown)
+        except PeerError as error:  # nothing is removed: the next time will do
+            log.warning("the object store is not reconciled", reason=error.what)
+        return adopted
+
+    def _taken_in(self, bucket: Bucket, sha256: bytes) -> bool:
+        if self._knows(sha256):
+            return False
+        staged = self._stage.new(self._most_bytes)
+        try:
+            for data in bucket.read(sha256):
+                staged.write(data)
+        except NotFound:  # purged meanwhile
+            staged.discard()
+            return False
+        except BaseException:
+            staged.discard()
+            raise
+        received = Received(road="import", peer="reconciled")
+        return self._ingestor.ingest(staged, received).state == "stored"
 
     def _known_below(self, prefix: str) -> set[bytes]:
         span = (bytes.fromhex(prefix) + bytes(31), bytes.fromhex(prefix) + b"\xff" * 31)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from crosslight.runtime.db import Tx
 from crosslight.runtime.files import private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, StorageError
-from node.archive.digest import CHUNK
+from node.archive.digest import CHUNK, write_all
 from node.archive.faults import Faults
 from node.archive.journal import Pending
 from node.archive.layout import Layout, finish_move
@@ -205,7 +205,7 @@ class Mover:
         self._files.remove(tmp)
         with self._files.open(path) as source, self._files.create(tmp) as target:
             while chunk := await self._workers.run(source.read, CHUNK):
-                await self._workers.run(_write_all, target, chunk)
+                await self._workers.run(write_all, target, chunk)
                 whole.update(chunk)
                 dataset.update(chunk[max(first - at, 0) : max(last - at, 0)])
                 at += len(chunk)
@@ -276,12 +276,6 @@ def _listed(before: Layout, prefix: str) -> list[tuple[bytes, Path]]:
 
 def _files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-
-
-def _write_all(target: BinaryIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[target.write(view) or 0 :]
 
 
 def _known_tx(tx: Tx, sha256: bytes) -> Fault | None:

@@ -246,6 +246,16 @@ class StageFolder:
         except OSError as error:
             raise refused_by_disk(error) from error
 
+    def fresh(self) -> Path:
+        """A name in it that nobody has.
+
+        Raises:
+            StorageError: the archive is closed.
+        """
+        if self._folder is None:
+            raise StorageError("The archive is closed.")
+        return self._folder / self._ids.uuid4().hex
+
     def link(self, path: Path) -> Staged:
         """A file that is already here, under a second name: whatever becomes of that name, ``path`` stays."""
         if self._folder is None:

@@ -20,21 +20,23 @@ from crosslight.runtime.db.schema import SchemaVersion
 from crosslight.runtime.files import Files
 from crosslight.standards.dicom.file.header import Attributes, Header
 from node.archive import metadata_rows
-from node.archive.fault_rows import FAULTY, forget_fault_tx, forget_strays_tx
+from node.archive.bucket import Bucket
+from node.archive.carried_rows import healed_here_tx
+from node.archive.fault_rows import FAULTY, forget_strays_tx
 from node.archive.layout import Layout
 from node.archive.study_rows import Counted, StudyRows
 from node.archive.variants import digest_of
 from node.holdings import Received
 from node.marks import Marks
 
-SCHEMA = SchemaVersion("archive", schema=11, compat=11)
+SCHEMA = SchemaVersion("archive", schema=12, compat=12)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention
 #: expired).
 RESTORABLE = frozenset({"113039"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Where one archive rests, for all that works on it.
 
@@ -46,6 +48,7 @@ class Storage:
     store: ArchiveStore
     files: Files
     clock: Clock
+    bucket: Bucket | None = None  # where the objects go once they are on the disk; None: nowhere
 
 
 Outcome = Literal["stored", "duplicate", "restored", "conflict"]
@@ -220,7 +223,7 @@ class ArchiveStore:
         if known is not None:
             if known[1] != facts.sha256 or known[2] != header.transfer_syntax_uid:
                 return Ingested("conflict")
-            healed = forget_fault_tx(tx, facts.sha256)
+            healed = healed_here_tx(tx, facts.sha256)
             if known[3] in RESTORABLE:
                 tx.execute(
                     "UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],)
@@ -230,7 +233,7 @@ class ArchiveStore:
                 self.marks.touch_tx(tx, header.study_uid, facts.received_unix)
                 return Ingested("restored", (header.study_uid,))
             return Ingested("restored" if healed else "duplicate")
-        forget_fault_tx(tx, facts.sha256)
+        healed_here_tx(tx, facts.sha256)
         same = (facts.sha256, header.transfer_syntax_uid)
         revived = max(
             (row for row in instances if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None

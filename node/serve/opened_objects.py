@@ -67,6 +67,8 @@ async def on_disk(serve: ServeContext, stored: StoredObject) -> AsyncIterator[Lo
             yield opened
         elif isinstance(opened, Fetched):
             yield opened.local
+        elif opened.file is not None:
+            yield await opened.file()
         else:
             target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
             try:

@@ -11,14 +11,13 @@ import dicom_objects as make
 import orjson
 from archive_fixture import file_of
 from dicomweb_answers import DICOM_PARTS, ONE, get, parts
-from dimse_node import associate, node
+from dimse_node import associate, gotten, node
 from independent_node import Outside, numbered, outside_at, serving
 from node_serving import ct, part10
 from node_serving import serving as served
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_role, evt
-from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelGet
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.sop_class import CTImageStorage
 from rich.console import Console
 from whole_region import until
 
@@ -81,11 +80,11 @@ async def test_dicom_gets_the_rest_and_heals_it(tmp_path: Path) -> None:
             assert (await made.held.put(make.image(number))).status == 0
         archive, sop = made.held.archive, f"{make.STUDY}.1.2"
         await damaged(archive, make.STUDY, sop)
-        assert await asyncio.to_thread(_gotten, made.service.port) == (SOME_FAILED, [f"{make.STUDY}.1.1"])
+        assert await asyncio.to_thread(gotten, made.service.port) == (SOME_FAILED, [f"{make.STUDY}.1.1"])
         assert await asyncio.to_thread(_sent, made.service.port, make.image(2)) == 0
         (found,) = await archive.objects(make.STUDY, sop_uid=sop)
         assert not found.damaged
-        assert await asyncio.to_thread(_gotten, made.service.port) == (0, [f"{make.STUDY}.1.1", sop])
+        assert await asyncio.to_thread(gotten, made.service.port) == (0, [f"{make.STUDY}.1.1", sop])
 
 
 def _sent(port: int, dataset: Dataset) -> int:
@@ -95,33 +94,6 @@ def _sent(port: int, dataset: Dataset) -> int:
     status = assoc.send_c_store(dataset)
     assoc.release()
     return int(status.Status)
-
-
-def _gotten(port: int) -> tuple[int, list[str]]:
-    """The last status of a C-GET of the study, and what came."""
-    got: list[str] = []
-
-    def stored(event: Any) -> int:
-        got.append(str(event.request.AffectedSOPInstanceUID))
-        return 0
-
-    model = str(StudyRootQueryRetrieveInformationModelGet)
-    contexts = [
-        (model, [str(ImplicitVRLittleEndian)]),
-        (str(CTImageStorage), [str(ExplicitVRLittleEndian)]),
-    ]
-    assoc = associate(
-        port,
-        contexts,
-        calling="WS1",
-        ext_neg=[build_role(CTImageStorage, scp_role=True)],
-        evt_handlers=[(evt.EVT_C_STORE, stored)],
-    )
-    wanted = Dataset()
-    wanted.QueryRetrieveLevel, wanted.StudyInstanceUID = "STUDY", make.STUDY
-    answers = list(assoc.send_c_get(wanted, model))
-    assoc.release()
-    return int(answers[-1][0].Status), sorted(got)
 
 
 async def _said(outside: Outside, path: str) -> bytes:

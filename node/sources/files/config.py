@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
+from crosslight.runtime.object_store import check_bucket
 from crosslight.standards.problem import ConfigError
 
 
@@ -69,11 +70,4 @@ def check_files(folders: tuple[FolderSource, ...], stores: tuple[ObjectStoreSour
         if not folder.path.startswith("/"):
             raise ConfigError("The whole path of a folder is wanted.", where="sources.folder.path")
     for store in stores:
-        if not store.url.startswith("s3://") or not store.url.removeprefix("s3://").strip("/"):
-            raise ConfigError(
-                f"{store.url!r} is no object store.",
-                todo="s3://bucket/prefix",
-                where="sources.object_store.url",
-            )
-        if store.endpoint and not store.endpoint.startswith(("http://", "https://")):
-            raise ConfigError(f"{store.endpoint!r} is no address.", where="sources.object_store.endpoint")
+        check_bucket(store, "sources.object_store")
