@@ -17,6 +17,7 @@ from registry.ask.persons import MAX_NAMES, MAX_PERSONS, Owners, Persons
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.population_pages import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.ask.question import (
+    ANY,
     MANY,
     ByObject,
     ByPatient,
@@ -39,7 +40,6 @@ from registry.members.model import KnownMembers
 from registry.members.standing import is_foreign
 
 MAX_PAGE = 1000  # holdings of one page
-ANY = StudyFilter()
 
 
 class Answering:

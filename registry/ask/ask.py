@@ -26,6 +26,7 @@ from crosslight.standards.problem import CrosslightError, Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering
 from registry.ask.coverage import Coverage, compute
+from registry.ask.foretelling import foretold
 from registry.ask.freshness import Glances, Looked
 from registry.ask.kept_readings import KeptReadings, NotedTx, QuestionKey
 from registry.ask.own_entries import as_member, of_member
@@ -129,9 +130,17 @@ class Ask:
         async with AsyncExitStack() as working:
             if decision.permit:
                 wide = isinstance(question, ByPopulation)
-                lane, read = (self.wide, self._db.read_wide) if wide else (self.near, self._db.read_near)
-                await working.enter_async_context(self._turn(lane, caller))
-                result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
+                await working.enter_async_context(self._turn(self.wide if wide else self.near, caller))
+
+                def read(tx: Tx) -> tuple[QuestionResult, About]:
+                    return self._read(tx, principal, face, question, asked)
+
+                if wide:
+                    result, about = await self._db.read_wide("ask", read)
+                else:
+                    # where each statement is a round trip, what will be asked is said before
+                    told = foretold(question, face, self._identity) if self._db.dialect.remote else None
+                    result, about = await self._db.read_near("ask", read, foretold=told)
                 if action == "retrieve":  # what follows is members' work, in turns there
                     await self.rest()
             asking = self._audit.act(

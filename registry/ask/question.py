@@ -35,6 +35,9 @@ class StudyFilter:
     updated: tuple[datetime | None, datetime | None] | None = None
 
 
+ANY = StudyFilter()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPatient:
     """Studies of one person: all of them, or by pages where there are very many.

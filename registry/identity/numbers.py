@@ -11,6 +11,7 @@ from crosslight.runtime.db import Row, Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from registry.identity.rows import chunks, marks
+from registry.identity.statements import MERGED
 
 MAX_MERGES = 100  # in one chain
 
@@ -30,13 +31,9 @@ def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Iden
     canonical_of = {number: number for number in numbers}
     todo: set[Identifier] = set(numbers)
     for _ in range(MAX_MERGES):
-        sql = (
-            "SELECT authority, value, into_authority, into_value FROM subsumed_id WHERE authority = ? AND"
-            " value IN"
-        )
         into = {
             Identifier(value, authority): Identifier(into_value, into_authority)
-            for authority, value, into_authority, into_value in _in(tx, sql, todo)
+            for authority, value, into_authority, into_value in _in(tx, MERGED, todo)
         }
         if not into:
             return canonical_of

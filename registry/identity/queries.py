@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
+from crosslight.runtime.db.foretold import Foretelling
 from crosslight.standards.dicom.record.record import outside_range, unidentified_range
 from crosslight.standards.ids import Identifier
 from crosslight.standards.names import given_matches, search_key
@@ -22,29 +23,19 @@ from registry.identity.header import PatientHeader, header_of
 from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
+from registry.identity.statements import (
+    BY_FHIR_ID,
+    HOLDER,
+    NATIONAL,
+    OTHERS,
+    OTHERS_OF,
+    OUTSIDE,
+    OWN,
+    foretell,
+)
 
 MAX_BORN = 2_000  # records of one date of birth whose names one search looks through
-
-#: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a
-#: LEFT JOIN gives.
-_NATIONAL = """
-    SELECT n.value IS NOT NULL, n.person_key, s.value IS NOT NULL
-    FROM (SELECT CAST(? AS TEXT) AS authority, CAST(? AS TEXT) AS value) asked
-    LEFT JOIN national_number n ON n.authority = asked.authority AND n.value = asked.value
-    LEFT JOIN subsumed_id s ON s.authority = asked.authority AND s.value = asked.value"""
-#: Records that claim a number, or one merged into it, and are not of the person who holds it (keys are
-#: positive).
-_OUTSIDE = """
-    WITH RECURSIVE one (authority, value) AS (
-        SELECT CAST(? AS TEXT), CAST(? AS TEXT)
-        UNION SELECT s.authority, s.value FROM subsumed_id s
-        JOIN one ON s.into_authority = one.authority AND s.into_value = one.value)
-    SELECT c.record_key FROM one
-    JOIN national_claim c ON c.authority = one.authority AND c.value = one.value
-    JOIN patient_record p ON p.record_key = c.record_key
-    WHERE p.in_doubt = 1
-    OR p.person_key <> coalesce(
-        (SELECT n.person_key FROM national_number n WHERE n.authority = ? AND n.value = ?), -1)"""
+MOST_FORETOLD = 2  # numbers of one selector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +109,6 @@ class IdentityReads:
 
     def normal(self, identifier: Identifier) -> Identifier:
         """An id as it is kept."""
-        return self._normal(identifier)
-
-    def _normal(self, identifier: Identifier) -> Identifier:
         return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
 
     def find_cx_tx(self, tx: Tx, cx: Identifier) -> CxTarget | None:
@@ -137,7 +125,7 @@ class IdentityReads:
 
     def addressed_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, Addressed | None]:
         """As :meth:`find_cx_tx`, of many in few statements, by keys alone."""
-        normal = {cx: self._normal(cx) for cx in cxs if cx.authority}
+        normal = {cx: self.normal(cx) for cx in cxs if cx.authority}
         merged_into = canonicals(tx, set(normal.values()))
         holder_of = holders(tx, set(merged_into.values()))
         places: dict[Identifier, _Place | None] = {}
@@ -163,20 +151,16 @@ class IdentityReads:
 
     def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
         """Where an id with an authority leads, by keys alone."""
-        cx = self._normal(cx)
-        known, holder, merged_away = tx.row(_NATIONAL, (cx.authority, cx.value)) or (False, None, False)
+        cx = self.normal(cx)
+        known, holder, merged_away = tx.row(NATIONAL, (cx.authority, cx.value)) or (False, None, False)
         into = canonical(tx, cx) if merged_away else cx
         merged = into != cx
         if merged:
             cx = into
-            known, holder, _ = tx.row(_NATIONAL, (cx.authority, cx.value)) or (False, None, False)
+            known, holder, _ = tx.row(NATIONAL, (cx.authority, cx.value)) or (False, None, False)
         if known:
             return _Place(person=holder, number=cx, subsumed=merged) if holder is not None else None
-        row = tx.row(
-            "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id"
-            " = ? AND part = 0",
-            (cx.authority, cx.value),
-        )
+        row = tx.row(OWN, (cx.authority, cx.value))
         if row is not None:
             person, record, subsumed_by = row
             return _Place(person=person, record=record, subsumed=merged or subsumed_by is not None)
@@ -237,13 +221,34 @@ class IdentityReads:
             keys += self._by_identifier(tx, identifier, limit, merged)
             keys += self._others_of(tx, identifier, limit) if apart else []
         if selector.fhir_id:
-            sql = "SELECT person_key FROM patient_record WHERE fhir_id = ?"
-            keys += [key for (key,) in tx.rows(sql, (selector.fhir_id,))]
+            keys += [key for (key,) in tx.rows(BY_FHIR_ID, (selector.fhir_id,))]
         if selector.birth_date and (selector.family or selector.names):
             keys += self._by_name(tx, selector, limit, disputed)
         ordered = list(dict.fromkeys(keys))[:limit]
         persons = rows.persons(tx, self._region, ordered)
         return [persons[key] for key in ordered]
+
+    def foretell(self, said: Foretelling, selector: PatientSelector, limit: int, *, apart: bool) -> bool:
+        """Say what :meth:`select_tx` and :meth:`disputed_for_tx` will ask; whether that can be said.
+
+        That is where somebody is named by national numbers alone.
+        """
+        numbers = selector.identifiers
+        if not 0 < len(numbers) <= MOST_FORETOLD or selector.fhir_id or selector.birth_date:
+            return False
+        asked = [(number, self._nationals(number)) for number in numbers]
+        if not all(national for _, national in asked):
+            return False
+        foretell(said, asked, limit, apart=apart)
+        return True
+
+    def _nationals(self, identifier: Identifier) -> list[Identifier]:
+        """The national numbers that an identifier may be."""
+        if identifier.authority:
+            number = self._national(identifier)
+            return [number] if number is not None else []
+        authorities = () if identifier.namespace else self._region.nationals
+        return [n for a in authorities if (n := self._national(Identifier(identifier.value, a)))]
 
     def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int, merged: bool) -> list[int]:
         if identifier.authority:
@@ -251,12 +256,10 @@ class IdentityReads:
             if place is None:
                 return self._outside(tx, identifier, limit)
             return [place.person] if merged or not place.subsumed else []
-        authorities = () if identifier.namespace else self._region.nationals
-        numbers = [n for a in authorities if (n := self._national(Identifier(identifier.value, a)))]
+        numbers = self._nationals(identifier)
         if merged:
             numbers = [canonical(tx, number) for number in numbers]
-        sql = "SELECT person_key FROM national_number WHERE authority = ? AND value = ?"
-        holders = [key for number in numbers for (key,) in tx.rows(sql, (number.authority, number.value))]
+        holders = [key for number in numbers for (key,) in tx.rows(HOLDER, (number.authority, number.value))]
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
         alive = "" if merged else " AND subsumed_by IS NULL"
@@ -279,12 +282,11 @@ class IdentityReads:
 
     def _others_of(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons who were decided to be another than the record whose local number they share."""
-        where, params = ("authority = ? AND ", [identifier.authority]) if identifier.authority else ("", [])
-        sql = (
-            f"SELECT person_key FROM patient_record WHERE {where}local_id = ? AND part > 0 AND in_doubt = 0 "
-            "AND subsumed_by IS NULL ORDER BY record_key LIMIT ?"
-        )
-        return [row[0] for row in tx.rows(sql, (*params, identifier.value.strip(), limit))]
+        issuer = [identifier.authority] if identifier.authority else []
+        return [
+            row[0]
+            for row in tx.rows(OTHERS_OF if issuer else OTHERS, (*issuer, identifier.value.strip(), limit))
+        ]
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons with an outside study that came with this number (ADR 0023).
@@ -351,7 +353,7 @@ class IdentityReads:
         }
         keys: set[int] = set()
         for number in set(canonicals(tx, numbers).values()) if numbers else ():
-            keys |= {key for (key,) in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
+            keys |= {key for (key,) in tx.rows(OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
 
     def doubts_of_tx(self, tx: Tx, records: Collection[RecordKey], limit: int) -> list[PatientRecord]:

@@ -15,24 +15,11 @@ from crosslight.standards.names import search_key
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, patient_from_json
 from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.identity.statements import CLAIMS, HELD, OF_PERSONS, SHOWN_AND_HELD, records_where
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK = 500  # values in one IN list
 EMPTY = 2  # in_doubt of a part of which no study is here any more: nobody's, and nothing waits for a decision
-
-COLUMNS = (
-    "record_key, person_key, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, created,"
-    " updated, digest, patient, part, part_of, in_doubt, headers, parts, fed, former"
-)
-
-
-#: Numbers that were merged away by A40 are claimed for linking, and shown no more.
-_SHOWN = (
-    "SELECT c.record_key, c.authority, c.value, 0 FROM national_claim c LEFT JOIN subsumed_id s "
-    "ON s.authority = c.authority AND s.value = c.value WHERE s.value IS NULL AND c.record_key IN"
-)
-_CLAIMS = "SELECT record_key, authority, value, 0 FROM national_claim WHERE record_key IN"
-_HELD = "SELECT person_key, authority, value, 1 FROM national_number WHERE person_key IN"
 
 
 def to_micros(moment: datetime) -> int:
@@ -95,7 +82,7 @@ def load(
     rows = _rows(tx, where, params, limit=limit, lock=lock)
     claims: dict[int, list[Identifier]] = {}
     for keys in chunks([row[0] for row in rows]):
-        for key, authority, value, _ in tx.rows(f"{_CLAIMS} ({marks(keys)})", keys):
+        for key, authority, value, _ in tx.rows(CLAIMS.format(marks(keys)), keys):
             claims.setdefault(key, []).append(Identifier(value, authority))
     return [_stored(row, claims.get(row[0], ())) for row in rows]
 
@@ -104,10 +91,7 @@ def _rows(
     tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False
 ) -> list[Row]:
     suffix = tx.dialect.for_update if lock else ""
-    return tx.rows(
-        f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}",
-        params,
-    )
+    return tx.rows(records_where(where, limit) + suffix, params)
 
 
 def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False) -> list[Stored]:
@@ -178,14 +162,10 @@ def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
     members: dict[int, list[Stored]] = {}
     numbers_held: dict[int, list[Identifier]] = {}
     for chunk in chunks(keys):
-        rows = _rows(tx, f"person_key IN ({marks(chunk)})", chunk)
+        rows = tx.rows(OF_PERSONS.format(marks(chunk)), chunk)
         claims: dict[int, list[Identifier]] = {}
         records = [row[0] for row in rows]
-        sql = (
-            f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(chunk)})"
-            if records
-            else f"{_HELD} ({marks(chunk)})"
-        )
+        sql = SHOWN_AND_HELD.format(marks(records), marks(chunk)) if records else HELD.format(marks(chunk))
         for key, authority, value, holds in tx.rows(sql, (*records, *chunk)):
             (numbers_held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
         for row in rows:

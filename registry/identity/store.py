@@ -112,7 +112,7 @@ class IdentityStore(IdentityTables):
             NotFound: an id that is not known or not current here.
         """
         merges.merge(
-            tx, self, self._normal(survivor), self._normal(subsumed), to_micros(now), who, self.new_decision()
+            tx, self, self.normal(survivor), self.normal(subsumed), to_micros(now), who, self.new_decision()
         )
 
     def unmerge_tx(self, tx: Tx, subsumed: Identifier, now: datetime, *, who: str, why: str) -> None:
@@ -121,7 +121,7 @@ class IdentityStore(IdentityTables):
         Raises:
             NotFound: if that id is not subsumed.
         """
-        merges.unmerge(tx, self, self._normal(subsumed), to_micros(now), who, why)
+        merges.unmerge(tx, self, self.normal(subsumed), to_micros(now), who, why)
 
     def decide_tx(
         self, tx: Tx, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str

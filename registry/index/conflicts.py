@@ -8,6 +8,7 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId
 from registry.index.read import Reader
 from registry.index.rows import ARRIVING, DEPRECATED, Loaded, RowKey, chunks, marks
+from registry.index.statements import TWICE
 
 PersonsOf = Callable[[Collection[Loaded]], dict[RowKey, int]]  # row -> whose study it is
 
@@ -56,11 +57,10 @@ def in_conflict(
 
 
 def _held_twice(tx: Tx, studies: Collection[int]) -> list[int]:
-    """Those of these studies that have several holdings; mostly none, and an index says so alone."""
+    """Those of these studies that have several holdings."""
     shared: list[int] = []
     for batch in chunks(studies):
-        sql = f"SELECT study_hash FROM holding WHERE study_hash IN ({marks(batch)}) GROUP BY study_hash"
-        shared += [int(row[0]) for row in tx.rows(f"{sql} HAVING count(*) > 1", batch)]
+        shared += [int(row[0]) for row in tx.rows(TWICE.format(marks(batch)), batch)]
     return shared
 
 

@@ -21,7 +21,6 @@ from registry.index.model import Holding, PastVersion
 from registry.index.past_versions import State, publication_of, state_of, unpacked
 from registry.index.rows import (
     DEPRECATED,
-    HOLDING_COLUMNS,
     UNITED,
     HoldingRow,
     Loaded,
@@ -32,10 +31,8 @@ from registry.index.rows import (
     marks,
     version_of,
 )
+from registry.index.statements import PAST, holdings_where
 from registry.members.model import KnownMembers
-
-_COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
-_FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
 
 
 class HoldingRows:
@@ -105,7 +102,7 @@ class HoldingRows:
 
     def select(self, tx: Tx, where: str, params: Sequence[Any] = (), tail: str = "") -> list[Loaded]:
         """Holdings by a condition of ours."""
-        rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
+        rows = tx.rows(holdings_where(where, tail), params)
         tx.weigh(len(rows))
         meanings = {member: self._meaning(member) for member in {row[6] for row in rows}}
         before = [self.decoded.find(row, meanings[row[6]]) for row in rows]
@@ -129,9 +126,7 @@ class HoldingRows:
         states: dict[RowKey, list[State]] = {current.row.key: [] for current in loaded}
         deltas: dict[RowKey, list[bytes]] = {}
         for batch in chunks({current.row.record_key for current in loaded}):
-            where = f"record_key IN ({marks(batch)}) ORDER BY seq DESC"
-            sql = f"SELECT record_key, study_hash, member_id, body FROM past_version WHERE {where}"
-            for key, study_hash, member_id, body in tx.rows(sql, batch):
+            for key, study_hash, member_id, body in tx.rows(PAST.format(marks(batch)), batch):
                 deltas.setdefault((key, study_hash, member_id), []).append(bytes(body))
         superseded = [current for current in loaded if current.row.key in deltas]
         tx.weigh(sum(len(deltas[current.row.key]) for current in superseded))

@@ -16,6 +16,7 @@ from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
 from registry.identity.model import RecordKey
 from registry.index.model import XdsObject
 from registry.index.rows import chunks, marks, member_key, to_ms
+from registry.index.statements import OF_DOCUMENTS
 
 _KEY = "record_key = ? AND entry_hash = ? AND entry_uuid = ?"
 MOST = 1000  # counted of those whose study nobody knows
@@ -98,9 +99,7 @@ class ImagingDocuments:
         """
         count, known_studies = 0, set(known)
         for batch in chunks(keys):
-            for (studies,) in tx.rows(
-                f"SELECT studies FROM imaging_document WHERE record_key IN ({marks(batch)})", batch
-            ):
+            for (studies,) in tx.rows(OF_DOCUMENTS.format(marks(batch)), batch):
                 count += not studies or not known_studies.issuperset(map(hash8, studies.split()))
         return count
 

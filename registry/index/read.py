@@ -31,6 +31,7 @@ from registry.index.rows import (
     name_hash,
     names_in_row,
 )
+from registry.index.statements import EVERY_UNDER, HELD, UNDER
 
 MEMBER_BUCKET = "(h.record_key >> 51)"  # of the index holding_member
 
@@ -44,8 +45,7 @@ class Reader(HoldingRows):
         """All holdings under these patient records."""
         holdings: list[Loaded] = []
         for batch in chunks(keys):
-            state = "" if deprecated else f" AND h.flags & {DEPRECATED} = 0"
-            holdings += self.select(tx, f"h.record_key IN ({marks(batch)}){state}", batch)
+            holdings += self.select(tx, (EVERY_UNDER if deprecated else UNDER).format(marks(batch)), batch)
         return holdings
 
     def some_of(
@@ -76,11 +76,7 @@ class Reader(HoldingRows):
         """The study hash of every approved holding under these patient records."""
         hashes: list[int] = []
         for batch in chunks(keys):
-            sql = (
-                "SELECT study_hash FROM holding"
-                f" WHERE record_key IN ({marks(batch)}) AND flags & {DEPRECATED} = 0"
-            )
-            hashes += [int(row[0]) for row in tx.rows(sql, batch)]
+            hashes += [int(row[0]) for row in tx.rows(HELD.format(marks(batch)), batch)]
         return hashes
 
     def newest(self, tx: Tx, keys: Sequence[RecordKey], after: Place | None, limit: int) -> list[Loaded]:

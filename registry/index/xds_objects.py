@@ -17,8 +17,7 @@ from registry.index.codec import Codec
 from registry.index.imaging_documents import DocumentKey, ImagingDocuments, entry_hash
 from registry.index.model import XdsObject
 from registry.index.rows import chunks, marks, member_key, to_ms
-
-_COLUMNS = "record_key, kind, entry_uuid, unique_id, logical_id, status, member_id, body"
+from registry.index.statements import objects_where
 
 
 def _names(xds_object: XdsObject) -> set[int]:
@@ -173,7 +172,7 @@ class Objects:
         self, tx: Tx, where: str, params: Sequence[Any], order: str = "record_key, entry_uuid"
     ) -> list[XdsObject]:
         objects = []
-        rows = tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY {order}", params)
+        rows = tx.rows(objects_where(where, order), params)
         tx.weigh(len(rows))
         for row in tx.steps(rows):
             key, kind, entry_uuid, unique_id, logical_id, status, member, blob = row

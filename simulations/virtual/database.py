@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from crosslight.runtime.db import LAZY_S, SqliteDb
+from crosslight.runtime.db.foretold import Foretold
 from crosslight.runtime.db.seam import NEAR_STEPS, Db, EmbeddedDb, T, Tx
 from crosslight.runtime.db.sqlite import _Write
 from crosslight.runtime.db.sqlite_tx import SqliteTx
@@ -89,7 +90,14 @@ class InlineSqlite(SqliteDb):
     async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await self.read(name, fn)
 
-    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+    async def read_near(
+        self,
+        name: str,
+        fn: Callable[[Tx], T],
+        *,
+        steps: int = NEAR_STEPS,
+        foretold: Foretold | None = None,
+    ) -> T:
         return self._read(fn)
 
     async def backup_to(self, target: Path) -> None:

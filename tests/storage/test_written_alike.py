@@ -1,7 +1,7 @@
 """Every quick writer writes what the plain one does, byte for byte, on every face and on both databases.
 
-Plain is: rows decoded anew, entries by the ordinary ebRIM writer, rows of QIDO-RS and FHIR resources of which
-nothing is shared or kept.
+Plain is: each statement made by itself (ADR 0048), rows decoded anew, entries by the ordinary ebRIM writer,
+rows of QIDO-RS and FHIR resources of which nothing is shared or kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from crosslight.standards.fhir.imaging_study import StudyWriter
 from crosslight.standards.fhir.wire import Rendered
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_object
+from registry.ask import ask
 from registry.ask.kept_readings import KeptReadings
 from registry.dicomweb import face as dicomweb
 from registry.dicomweb.rows import SharedRows, study_row
@@ -50,6 +51,7 @@ def plain_writers(room: Room) -> Iterator[None]:
         )
         patched.setattr(study_pages, "StudyWriter", Unshared)
         patched.setattr(room.ask, "readings", KeptReadings(0))
+        patched.setattr(ask, "foretold", lambda *_: None)
         yield
     read.decoded = kept
 

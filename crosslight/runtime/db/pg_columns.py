@@ -95,7 +95,7 @@ class _BytesDumper(Dumper):
         return _array(_BYTEA, obj.values, len(obj.values), None in obj.values)
 
 
-def register(connection: psycopg.Connection[Any]) -> None:
+def register(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Teach a connection what a column is."""
     for kind, dumper in ((IntColumn, _IntDumper), (TextColumn, _TextDumper), (BytesColumn, _BytesDumper)):
         connection.adapters.register_dumper(kind, dumper)

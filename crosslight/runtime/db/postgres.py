@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -13,13 +13,15 @@ import psycopg.rows
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
+from crosslight.runtime.db.foretold import Foretold, NotForetold
 from crosslight.runtime.db.pg_columns import column, columns, register
+from crosslight.runtime.db.pg_loop import PgLoopReads
+from crosslight.runtime.db.pg_statements import DIALECT, statement_of
 from crosslight.runtime.db.seam import (
     NEAR_STEPS,
     READ_ROWS,
     WIDE_S,
     Budget,
-    Dialect,
     Row,
     T,
     TooMuch,
@@ -38,50 +40,6 @@ _MAX_TRIES = 5
 PREPARE_AFTER = 2  # times that a statement was run
 MAX_PREPARED = 400  # statements of a connection
 EACH = 500  # rows at a time of a statement that is read as far as needed
-MAX_TEXTS = 2000  # of statements that are kept converted
-
-
-_LIST = re.compile(r"IN \(\?(?:,\?)*\)")
-
-
-class _Statement:
-    """A statement in PostgreSQL's words.
-
-    An IN list is one array, so that its text, and its plan, do not depend on its length.
-    """
-
-    __slots__ = ("_lists", "sql")
-
-    def __init__(self, sql: str) -> None:
-        self._lists = [
-            (sql.count("?", 0, match.start()), match.group().count("?")) for match in _LIST.finditer(sql)
-        ]
-        self.sql = _LIST.sub("= ANY(?)", sql).replace("%", "%%").replace("?", "%s")
-
-    def params(self, params: Sequence[Any]) -> Sequence[Any]:
-        if not self._lists:
-            return params
-        gathered: list[Any] = []
-        at = 0
-        for start, count in self._lists:
-            gathered += params[at:start]
-            gathered.append(column(params[start : start + count]))
-            at = start + count
-        gathered += params[at:]
-        return gathered
-
-
-_statements: dict[str, _Statement] = {}
-
-
-def _statement(sql: str) -> _Statement:
-    statement = _statements.get(sql)
-    if statement is None:
-        statement = _Statement(sql)
-        if len(_statements) < MAX_TEXTS:
-            _statements[sql] = statement
-    return statement
-
 
 #: A table, which need be in no parts, and its parts.
 _WITH_PARTS = (
@@ -103,19 +61,10 @@ _SEQUENCES = (
     "SELECT pg_get_serial_sequence(?, attname) FROM pg_attribute WHERE attrelid = to_regclass(?)"
     " AND attidentity <> ''"
 )
-_DIALECT = Dialect(
-    name="postgres",
-    for_update=" FOR UPDATE",
-    skip_locked=" SKIP LOCKED",
-    lean_rows=False,
-    remote=True,
-    takes_nul=False,
-    parts=True,
-)
 
 
 class _PgTx:
-    dialect = _DIALECT
+    dialect = DIALECT
 
     def __init__(
         self,
@@ -137,11 +86,11 @@ class _PgTx:
         return self._run(sql, params).rowcount
 
     def _run(self, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Row]:
-        statement = _statement(sql)
+        statement = statement_of(sql)
         return self._c.execute(statement.sql, statement.params(params))
 
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
-        statement = _statement(sql)
+        statement = statement_of(sql)
         self._c.executemany(statement.sql, [statement.params(values) for values in params])
 
     def insert_many(
@@ -197,7 +146,7 @@ class _PgTx:
         return self._run(sql, params).fetchall()
 
     def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
-        statement = _statement(sql)
+        statement = statement_of(sql)
         with self._c.connection.cursor(name="each") as cursor:
             cursor.itersize = EACH
             yield from cursor.execute(statement.sql, statement.params(params))
@@ -264,7 +213,7 @@ class _PgTx:
 class PostgresDb:
     """PostgreSQL through a pool of synchronous connections, one per worker thread."""
 
-    dialect = _DIALECT
+    dialect = DIALECT
 
     def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
         def configure(connection: psycopg.Connection[Row]) -> None:
@@ -287,6 +236,7 @@ class PostgresDb:
             ) from error
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
         self._wide = ThreadPoolExecutor(wide, thread_name_prefix="postgres-wide")
+        self._loop = PgLoopReads(dsn, max(1, connections // 2), schema)
 
     def _run(
         self, fn: Callable[[Tx], T], *, read_only: bool, rows: int | None = None, wide: bool = False
@@ -338,7 +288,17 @@ class PostgresDb:
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn))
 
-    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+    async def read_near(
+        self,
+        name: str,
+        fn: Callable[[Tx], T],
+        *,
+        steps: int = NEAR_STEPS,
+        foretold: Foretold | None = None,
+    ) -> T:
+        if foretold is not None:
+            with suppress(NotForetold, TooMuch):
+                return fn(await self._loop.foretold(name, foretold))
         run = timed(name, lambda: self._run(fn, read_only=True, rows=READ_ROWS))
         try:
             return await asyncio.wrap_future(self._threads.submit(run))
@@ -353,6 +313,7 @@ class PostgresDb:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def close(self) -> None:
+        await self._loop.close()
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._wide.shutdown)
         await asyncio.to_thread(self._pool.close)

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError, kind_as_sentence
+
+if TYPE_CHECKING:
+    from crosslight.runtime.db.foretold import Foretold
 
 Row = tuple[Any, ...]
 Engine = Literal["sqlite", "postgres"]
@@ -67,6 +70,7 @@ class Dialect:
         remote: Each statement is a round trip to another process.
         takes_nul: A text may hold U+0000.
         parts: A large table lies in parts that are removed as a whole.
+        in_found: How a list is asked for that another SELECT finds, so that an index is used for each.
     """
 
     name: Engine
@@ -76,6 +80,7 @@ class Dialect:
     remote: bool
     takes_nul: bool
     parts: bool
+    in_found: str
 
 
 class Tx(Protocol):
@@ -223,13 +228,21 @@ class Db(Protocol):
         """Run a reading function."""
         ...
 
-    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+    async def read_near(
+        self,
+        name: str,
+        fn: Callable[[Tx], T],
+        *,
+        steps: int = NEAR_STEPS,
+        foretold: Foretold | None = None,
+    ) -> T:
         """As ``read``, of what is mostly short.
 
         An embedded database runs it in the caller's own thread, on the event loop. What takes more
         ``steps``, would wait for a lock, or weighs more than :data:`NEAR_ROWS`, is begun again in a
         reader's thread, and beyond :data:`READ_ROWS` in the lane of :meth:`read_wide`: ``fn`` may run three
-        times.
+        times. A remote one does so where ``foretold`` says what ``fn`` will ask: that is asked as one
+        statement, on the event loop; where ``fn`` asks something else, it is begun again in a thread.
         """
         ...
 
@@ -312,11 +325,16 @@ def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
         try:
             return call(*args)
         finally:
-            took = time.monotonic() - started
-            if took > SLOW_S:
-                log.warning("slow query", query=name, seconds=round(took, 3))
+            note_slow(name, started)
 
     return run
+
+
+def note_slow(name: str, started: float) -> None:
+    """Log what began at ``started`` (monotonic), if it was slow."""
+    took = time.monotonic() - started
+    if took > SLOW_S:
+        log.warning("slow query", query=name, seconds=round(took, 3))
 
 
 def translated(error: BaseException, kind: type[BaseException] = sqlite3.DatabaseError) -> BaseException:

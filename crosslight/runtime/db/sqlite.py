@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from crosslight.runtime.db.foretold import Foretold
 from crosslight.runtime.db.seam import (
     NEAR_ROWS,
     NEAR_STEPS,
@@ -216,7 +217,14 @@ class SqliteDb:
     async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self._wide.submit(timed(name, self._read_wide), fn))
 
-    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+    async def read_near(
+        self,
+        name: str,
+        fn: Callable[[Tx], T],
+        *,
+        steps: int = NEAR_STEPS,
+        foretold: Foretold | None = None,
+    ) -> T:
         if self._closed:
             raise StorageError("The database is closed.")
         near: _Near | None = getattr(self._local, "near", None)

@@ -22,6 +22,7 @@ DIALECT = Dialect(
     remote=False,
     takes_nul=True,
     parts=False,
+    in_found="IN ({})",
 )
 
 
