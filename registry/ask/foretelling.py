@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from crosslight.runtime.db.foretold import Foretelling, Foretold
+from crosslight.runtime.db.foretold import Foretelling
+from crosslight.runtime.db.seam import Foretold
 from crosslight.standards.access import Face
 from registry.ask.persons import MAX_PERSONS
 from registry.ask.policy import TELLS_APART

@@ -85,23 +85,23 @@ def foretell(
         asked: Identifiers, and the valid national numbers that each may be.
         limit, apart: As of ``select_tx``.
     """
-    found, numbers = [], list[Identifier]()
+    leads, numbers = [], list[Identifier]()
     for n, (identifier, national) in enumerate(asked):
         for m, number in enumerate(national):
             numbers.append(number)
             pair, name = (said.given(number.authority), said.given(number.value)), f"holder_{n}_{m}"
             if identifier.authority:
                 said.step(name, NATIONAL, pair, "oio")
-                found.append((name, 1))
+                leads.append((name, 1))
             else:
                 said.step(name, HOLDER, pair, "i")
-                found.append((name, 0))
+                leads.append((name, 0))
         if apart:
             issuer = [said.given(identifier.authority)] if identifier.authority else []
             rest = (said.given(identifier.value.strip()), said.given(limit))
             said.step(f"others_{n}", OTHERS_OF if issuer else OTHERS, (*issuer, *rest), "i")
-            found.append((f"others_{n}", 0))
-    said.step(RECORDS, OF_PERSONS, (Keys(tuple(found)),), _KINDS)
+            leads.append((f"others_{n}", 0))
+    said.step(RECORDS, OF_PERSONS, (Keys(tuple(leads)),), _KINDS)
     persons = Keys(((RECORDS, 1),))
     said.step("claims", SHOWN_AND_HELD, (Keys(((RECORDS, 0),)), persons), "itti")
     for n, number in enumerate(dict.fromkeys(numbers)):

@@ -10,8 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from crosslight.runtime.db import LAZY_S, SqliteDb
-from crosslight.runtime.db.foretold import Foretold
-from crosslight.runtime.db.seam import NEAR_STEPS, Db, EmbeddedDb, T, Tx
+from crosslight.runtime.db.seam import NEAR_STEPS, Db, EmbeddedDb, Foretold, T, Tx
 from crosslight.runtime.db.sqlite import _Write
 from crosslight.runtime.db.sqlite_tx import SqliteTx
 from crosslight.standards.problem import ConfigError, StorageError

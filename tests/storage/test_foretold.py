@@ -204,7 +204,7 @@ async def test_the_database_goes_and_comes_back(postgres: PostgresDb, postgres_d
     await room.ask.close()
 
 
-def _said(sql: str) -> telling.Foretold:
+def _said(sql: str) -> telling.ForetoldSteps:
     said = Foretelling()
     said.step("slow", sql, (), "i")
     return said.done()

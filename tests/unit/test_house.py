@@ -78,6 +78,7 @@ def test_only_the_two_engines_know_which_they_are() -> None:
     asks = re.compile(r"\.engine\b|dialect\.name|[\"']postgres[\"']")
     found = {_named(path) for path in _production() if asks.search(path.read_text("utf-8"))}
     assert found == {
+        "crosslight/runtime/db/pg_statements.py",
         "crosslight/runtime/db/postgres.py",
         "crosslight/runtime/db/schema.py",
         "crosslight/runtime/db/seam.py",

@@ -2,7 +2,7 @@
 
 A reading makes its statements one after the other, for what one finds is what the next is asked about. Where
 each is a round trip to another process, that costs more than what they find. So whoever knows what a reading
-will ask says so before, as :class:`Step` after :class:`Step`, each with the very text that the reading will
+will ask says so before, as :class:`ForetoldStep` after step, each with the very text that the reading will
 use. One statement finds what all of them find, at one moment, and the reading is then given those answers
 (:class:`ForetoldTx`): to exactly the statements that were foretold, and only where their parameters are what
 was found. Whatever else it asks was not foretold, and the reading is begun again without. So a wrong
@@ -17,7 +17,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
-from crosslight.runtime.db.seam import Dialect, Row, T, Tx
+from crosslight.runtime.db.seam import Answers, Dialect, Row, T, Tx
 
 #: Letter -> the type of a column: whole numbers of any size, texts, bytes, truth.
 KINDS = {"i": "BIGINT", "t": "TEXT", "b": "BYTEA", "o": "BOOLEAN"}
@@ -40,7 +40,7 @@ class Keys(NamedTuple):
     columns: tuple[tuple[str, int], ...]
 
 
-class Step(NamedTuple):
+class ForetoldStep(NamedTuple):
     """A statement that will be made.
 
     Attributes:
@@ -56,14 +56,11 @@ class Step(NamedTuple):
     kinds: str
 
 
-Answers = Mapping[tuple[str, tuple[Any, ...]], list[Row]]
-
-
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class ForetoldSteps:
     """The steps of a reading, and what is given to them. At least one step."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ForetoldStep, ...]
     given: tuple[Any, ...]
 
     def sql(self, dialect: Dialect) -> str:
@@ -106,7 +103,7 @@ def _text(sql: str, counts: tuple[int, ...]) -> str:
     return sql
 
 
-def _slots(steps: Sequence[Step]) -> dict[str, range]:
+def _slots(steps: Sequence[ForetoldStep]) -> dict[str, range]:
     """Letter -> the columns of the united rows that hold its kind; before them is the step's number."""
     slots, at = {}, 1
     for letter in KINDS:
@@ -127,7 +124,7 @@ def _places(kinds: str, slots: Mapping[str, range]) -> list[int]:
 
 
 @lru_cache(maxsize=100)
-def _getters(steps: tuple[Step, ...]) -> list[Callable[[Row], Row]]:
+def _getters(steps: tuple[ForetoldStep, ...]) -> list[Callable[[Row], Row]]:
     slots = _slots(steps)
     getters = list[Callable[[Row], Row]]()
     for step in steps:
@@ -140,7 +137,7 @@ def _getters(steps: tuple[Step, ...]) -> list[Callable[[Row], Row]]:
 
 
 @lru_cache(maxsize=100)
-def _united(steps: tuple[Step, ...], in_found: str) -> str:
+def _united(steps: tuple[ForetoldStep, ...], in_found: str) -> str:
     """One statement: each step is a table, and each row of the answer is a row of one of them."""
     slots = _slots(steps)
     empty = [f"CAST(NULL AS {KINDS[letter]})" for letter, of in slots.items() for _ in of]
@@ -161,10 +158,10 @@ def _united(steps: tuple[Step, ...], in_found: str) -> str:
 
 
 class Foretelling:
-    """Makes a :class:`Foretold`, step by step."""
+    """Makes :class:`ForetoldSteps`, step by step."""
 
     def __init__(self) -> None:
-        self._steps: list[Step] = []
+        self._steps: list[ForetoldStep] = []
         self._given: list[Any] = []
 
     def given(self, value: Any) -> Given:
@@ -173,12 +170,12 @@ class Foretelling:
         return Given(len(self._given) - 1)
 
     def step(self, name: str, sql: str, params: Iterable[Given | Keys], kinds: str) -> None:
-        """As of Step."""
-        self._steps.append(Step(name, sql, tuple(params), kinds))
+        """As of ForetoldStep."""
+        self._steps.append(ForetoldStep(name, sql, tuple(params), kinds))
 
-    def done(self) -> Foretold:
+    def done(self) -> ForetoldSteps:
         """What was said."""
-        return Foretold(tuple(self._steps), tuple(self._given))
+        return ForetoldSteps(tuple(self._steps), tuple(self._given))
 
 
 class ForetoldTx:

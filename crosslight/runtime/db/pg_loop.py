@@ -8,10 +8,10 @@ import time
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from crosslight.runtime.db.foretold import Foretold, ForetoldTx, NotForetold
+from crosslight.runtime.db.foretold import ForetoldTx, NotForetold
 from crosslight.runtime.db.pg_columns import register
 from crosslight.runtime.db.pg_statements import DIALECT, statement_of
-from crosslight.runtime.db.seam import NEAR_ROWS, WIDE_S, Budget, Row, Tx, note_slow, translated
+from crosslight.runtime.db.seam import NEAR_ROWS, WIDE_S, Budget, Foretold, Row, Tx, note_slow, translated
 
 OPEN_S = 15  # for a free connection, as of the other pool
 MAX_PREPARED = 100  # statements of a connection: a few for each kind of question

@@ -24,7 +24,7 @@ DIALECT = Dialect(
 _LIST = re.compile(r"IN \(\?(?:,\?)*\)")
 
 
-class Statement:
+class PgStatement:
     """A statement in PostgreSQL's words.
 
     An IN list is one array, so that its text, and its plan, do not depend on its length.
@@ -51,13 +51,13 @@ class Statement:
         return gathered
 
 
-_statements: dict[str, Statement] = {}
+_statements: dict[str, PgStatement] = {}
 
 
-def statement_of(sql: str) -> Statement:
+def statement_of(sql: str) -> PgStatement:
     statement = _statements.get(sql)
     if statement is None:
-        statement = Statement(sql)
+        statement = PgStatement(sql)
         if len(_statements) < MAX_TEXTS:
             _statements[sql] = statement
     return statement

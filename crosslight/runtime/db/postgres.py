@@ -13,7 +13,7 @@ import psycopg.rows
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
-from crosslight.runtime.db.foretold import Foretold, NotForetold
+from crosslight.runtime.db.foretold import NotForetold
 from crosslight.runtime.db.pg_columns import column, columns, register
 from crosslight.runtime.db.pg_loop import PgLoopReads
 from crosslight.runtime.db.pg_statements import DIALECT, statement_of
@@ -22,6 +22,7 @@ from crosslight.runtime.db.seam import (
     READ_ROWS,
     WIDE_S,
     Budget,
+    Foretold,
     Row,
     T,
     TooMuch,

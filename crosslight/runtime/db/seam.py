@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError, kind_as_sentence
 
-if TYPE_CHECKING:
-    from crosslight.runtime.db.foretold import Foretold
-
 Row = tuple[Any, ...]
 Engine = Literal["sqlite", "postgres"]
+#: (statement, parameters) -> what it finds
+Answers = Mapping[tuple[str, tuple[Any, ...]], list[Row]]
 T = TypeVar("T")
 log = get_logger("db")
 
@@ -213,6 +212,23 @@ class Tx(Protocol):
 
     def index_bytes(self, names: Sequence[str]) -> int:
         """How many bytes these indexes take together; those that this engine's tables lack take none."""
+        ...
+
+
+class Foretold(Protocol):
+    """Statements that a reading will make, as one: see ``foretold.py``."""
+
+    def sql(self, dialect: Dialect) -> str:
+        """The one statement."""
+        ...
+
+    @property
+    def params(self) -> list[Any]:
+        """Of the one statement."""
+        ...
+
+    def answers(self, rows: Iterable[Row]) -> Answers:
+        """What each statement would have found, from what the one statement found."""
         ...
 
 

@@ -13,12 +13,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from crosslight.runtime.db.foretold import Foretold
 from crosslight.runtime.db.seam import (
     NEAR_ROWS,
     NEAR_STEPS,
     READ_ROWS,
     WIDE_STEPS,
+    Foretold,
     T,
     TooMuch,
     Tx,
