@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.pb import feed_pb2 as pb
-from crosslight.runtime.wire import manifest_to_pb, study_to_pb, version_to_pb
+from crosslight.runtime.packed_study import packed_study
+from crosslight.runtime.wire import manifest_to_pb, patient_to_pb, version_to_pb
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Oid, Version, study_tag
 from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication
@@ -108,7 +109,8 @@ def batches(places: Sequence[Place], members: Sequence[Member], first: int) -> I
         home = members[place.member]
         study, version = record(place, home), Version(home.epoch, n)
         act = pb.Act(version=version_to_pb(version), study_uid=study.study_uid)
-        act.publish.study.CopyFrom(study_to_pb(study))
+        act.publish.study.patient.CopyFrom(patient_to_pb(study.patient))
+        act.publish.packed = packed_study(study)
         manifest = facts(home, study.study_uid, version)
         act.publish.manifest.CopyFrom(manifest_to_pb(manifest))
         act.publish.submission_time, act.publish.digest = (

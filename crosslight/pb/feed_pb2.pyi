@@ -164,16 +164,18 @@ class Act(_message.Message):
     def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., study_uid: _Optional[str] = ..., publish: _Optional[_Union[PublishStudy, _Mapping]] = ..., availability: _Optional[_Union[SetAvailability, _Mapping]] = ..., withdraw: _Optional[_Union[Withdraw, _Mapping]] = ...) -> None: ...
 
 class PublishStudy(_message.Message):
-    __slots__ = ("study", "manifest", "submission_time", "digest")
+    __slots__ = ("study", "manifest", "submission_time", "digest", "packed")
     STUDY_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     SUBMISSION_TIME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     study: Study
     manifest: Manifest
     submission_time: str
     digest: str
-    def __init__(self, study: _Optional[_Union[Study, _Mapping]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., submission_time: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    packed: bytes
+    def __init__(self, study: _Optional[_Union[Study, _Mapping]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., submission_time: _Optional[str] = ..., digest: _Optional[str] = ..., packed: _Optional[bytes] = ...) -> None: ...
 
 class SetAvailability(_message.Message):
     __slots__ = ("approved",)
@@ -194,12 +196,14 @@ class PublishRequest(_message.Message):
     def __init__(self, acts: _Optional[_Iterable[_Union[Act, _Mapping]]] = ...) -> None: ...
 
 class PublishReply(_message.Message):
-    __slots__ = ("incarnation", "results")
+    __slots__ = ("incarnation", "results", "packed")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     results: _containers.RepeatedCompositeFieldContainer[ActResult]
-    def __init__(self, incarnation: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ActResult, _Mapping]]] = ...) -> None: ...
+    packed: int
+    def __init__(self, incarnation: _Optional[str] = ..., results: _Optional[_Iterable[_Union[ActResult, _Mapping]]] = ..., packed: _Optional[int] = ...) -> None: ...
 
 class ActResult(_message.Message):
     __slots__ = ("version", "outcome", "error_code", "message")

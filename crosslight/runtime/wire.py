@@ -213,16 +213,19 @@ def _time_from_pb(message: pb.StudyTime) -> StudyTime:
     return StudyTime(
         date=date,
         time=time,
-        zone=_zone(zone) if zone else "",
+        zone=known_zone(zone) if zone else "",
         zone_source=source if source in _ZONE_SOURCES else "none",  # type: ignore[arg-type]  # one of them
     )
 
 
 @lru_cache(maxsize=1024)
-def _zone(text: str) -> str:
+def known_zone(text: str) -> str:
     """An offset or an IANA name that we know.
 
     Anything else would fail when the interval is asked for (D22).
+
+    Raises:
+        Invalid: for anything else.
     """
     if _OFFSET.match(text):
         return text

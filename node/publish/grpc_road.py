@@ -14,10 +14,12 @@ import grpc
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
+from crosslight.runtime.packed_study import PACKED, packed_study
 from crosslight.runtime.waiting import call_given_up
 from crosslight.runtime.wire import (
     identifier_from_pb,
     manifest_to_pb,
+    patient_to_pb,
     study_to_pb,
     version_from_pb,
     version_to_pb,
@@ -34,8 +36,8 @@ COMPARE_PAGE = 2_000
 ChannelSource = Callable[[], grpc.aio.Channel | None]
 
 
-def act_to_pb(job: Job) -> pb.Act:
-    """One act as the feed says it."""
+def act_to_pb(job: Job, *, packs: bool = False) -> pb.Act:
+    """One act as the feed says it; ``packs``: the registry reads packed studies."""
     act = job.act
     message = pb.Act(version=version_to_pb(act.version), study_uid=job.study_uid)
     if act.kind == "withdraw":
@@ -46,7 +48,12 @@ def act_to_pb(job: Job) -> pb.Act:
         revision = job.revision
         if revision is None or revision.record is None:
             raise ValueError("a publish has its revision")
-        message.publish.study.CopyFrom(study_to_pb(revision.record))
+        packed = packed_study(revision.record) if packs else b""
+        if packed:
+            message.publish.packed = packed
+            message.publish.study.patient.CopyFrom(patient_to_pb(revision.record.patient))
+        else:
+            message.publish.study.CopyFrom(study_to_pb(revision.record))
         message.publish.manifest.CopyFrom(manifest_to_pb(revision.manifest))
         message.publish.submission_time = revision.submission_time
         message.publish.digest = revision.digest
@@ -92,6 +99,7 @@ class GrpcRoad:
         self._channel, self._metadata, self._timeout_s = channel, tuple(metadata), timeout_s
         self.together = batch
         self.incarnation = ""
+        self._packs = False  # the last answer said that packed studies are read there
 
     def _stub(self) -> Any:
         channel = self._channel()
@@ -105,7 +113,7 @@ class GrpcRoad:
         batch: list[tuple[Job, pb.Act]] = []
         size = 0
         for job in jobs:
-            act = act_to_pb(job)
+            act = act_to_pb(job, packs=self._packs)
             if batch and size + act.ByteSize() > MAX_REQUEST_BYTES:
                 results += await self._send(batch)
                 batch, size = [], 0
@@ -117,6 +125,7 @@ class GrpcRoad:
 
     async def _send(self, batch: list[tuple[Job, pb.Act]]) -> list[Result]:
         request = pb.PublishRequest(acts=[act for _, act in batch])
+        self._packs = False
         try:
             reply = await self._stub().Publish(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
@@ -129,8 +138,17 @@ class GrpcRoad:
             raise
         if len(reply.results) != len(batch):
             raise RoadDown("The registry's feed answered for another number of acts.")
-        self.incarnation = reply.incarnation
-        return [result_of(job, result) for (job, _), result in zip(batch, reply.results, strict=True)]
+        self.incarnation, self._packs = reply.incarnation, reply.packed == PACKED
+        results = [result_of(job, result) for (job, _), result in zip(batch, reply.results, strict=True)]
+        if self._packs:
+            return results
+        # an older registry has taken its place, which did not see what was packed
+        return [
+            Later("the registry reads no packed studies")
+            if act.publish.packed and isinstance(result, DeliveryRefused)
+            else result
+            for (_, act), result in zip(batch, results, strict=True)
+        ]
 
     async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
         """What the registry has differently from what it acknowledged, study by study (None: nothing).

@@ -21,12 +21,14 @@ from crosslight.runtime.audit import About, AuditLog, OutcomeKind
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.packed_study import PACKED, study_from_packed
 from crosslight.runtime.shares import Shares
 from crosslight.runtime.wire import (
     checked_digest,
     checked_dtm,
     identifier_to_pb,
     manifest_from_pb,
+    patient_from_pb,
     study_from_pb,
     version_from_pb,
     version_to_pb,
@@ -123,7 +125,12 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
     study_uid = checked_uid(message.study_uid, "study_uid")
     kind = message.WhichOneof("what")
     if kind == "publish":
-        record = study_from_pb(message.publish.study)
+        publish = message.publish
+        record = (
+            study_from_packed(publish.packed, patient_from_pb(publish.study.patient))
+            if publish.packed
+            else study_from_pb(publish.study)
+        )
         if record.reason:
             record = changed(record, reason="")  # D7: why it was asked for is never central
         if record.study_uid != study_uid:
@@ -211,7 +218,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         except CrosslightError as error:  # the audit cannot be written, or it is busy: nothing was done
             log.error("feed", kind=type(error).__name__, reason=error.what)
             results = [refused(message.version, error) for message in request.acts]
-        return pb.PublishReply(incarnation=self._index.incarnation, results=results)
+        return pb.PublishReply(incarnation=self._index.incarnation, results=results, packed=PACKED)
 
     async def _publish(
         self, caller: Caller, member: Member, messages: Sequence[pb.Act]

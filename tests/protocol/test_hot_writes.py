@@ -20,7 +20,8 @@ from room_faces import room_faces
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.runtime.db import SqliteDb, Tx
-from crosslight.runtime.wire import manifest_to_pb, study_to_pb
+from crosslight.runtime.packed_study import packed_study
+from crosslight.runtime.wire import manifest_to_pb, patient_to_pb
 from crosslight.standards.access import Principal
 from crosslight.standards.xds.mapping.views import objects_of
 from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
@@ -32,7 +33,7 @@ from registry.link.feed import act_from_pb
 T = TypeVar("T")
 SOAP = "application/soap+xml; charset=UTF-8"
 #: Calls for one study more in a batch of the feed, and for one submission by itself.
-FEED, SUBMISSION = 265, 1160
+FEED, SUBMISSION = 238, 1160
 
 
 class CountedDb(SqliteDb):
@@ -63,7 +64,8 @@ def _acts(room: Room, first: int, count: int) -> list[pb.Act]:
         record = study(patient(home, f"H{n}", number=nhs(n)), n, modality="US", instances=3)
         said = published(home, record, n)
         act = pb.Act(version=pb.Version(epoch=1, n=n), study_uid=record.study_uid)
-        act.publish.study.CopyFrom(study_to_pb(record))
+        act.publish.study.patient.CopyFrom(patient_to_pb(record.patient))
+        act.publish.packed = packed_study(record)
         act.publish.manifest.CopyFrom(manifest_to_pb(said.manifest))
         act.publish.submission_time = said.submission_time
         act.publish.digest = hashlib.sha256(record.study_uid.encode()).hexdigest()
