@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import before_after, dicom, latency, registry, retrieve, security, tunnel
+from benchmarks import backfill, before_after, dicom, latency, registry, retrieve, security, tunnel
 from benchmarks.load import BadAnswerError
 from benchmarks.options import Options
 from benchmarks.peers import MissingError
@@ -27,6 +27,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
     "dicom": dicom.measure,
     "retrieve": retrieve.measure,
+    "backfill": backfill.measure,
     "registry": registry.measure,
     "latency": latency.measure,
     "security": security.measure,
@@ -44,7 +45,7 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
 @click.option(
     "--held",
     type=click.IntRange(10, 1_000_000),
-    help="Studies in each archive of the part retrieve (10,000; quick: 300).",
+    help="Studies in each archive of the parts retrieve and backfill (10,000; quick: 300).",
 )
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only these parts.")
 @click.option(

@@ -14,5 +14,5 @@ class Options:
     folder: Path  # temporary
     quick: bool
     studies: int  # in the registry
-    held: int  # studies in each archive that is asked by DIMSE
+    held: int  # studies in each archive that is asked by DIMSE, or stands beside a node
     say: Callable[[str], None]
