@@ -164,7 +164,7 @@ class QidoQuery:
 
     def of(self, keyword: str) -> Match | None:
         """The narrowest match on an attribute that is no universal one, or None."""
-        path = path_of(keyword)
+        path = known_path(keyword)
         narrowing = [m for m in self.matches if m.path == path and m.kind != "any"]
         return min(narrowing, key=lambda m: (m.kind != "single", len(m.values))) if narrowing else None
 

@@ -164,6 +164,7 @@ def tags_of(keywords: tuple[str, ...]) -> frozenset[str]:
     return frozenset(tag for keyword in keywords if (tag := tag_of(keyword)) is not None)
 
 
+@lru_cache(maxsize=256)
 def known_path(keyword: str) -> tuple[str, ...]:
     """As :func:`path_of`, of a name that this code itself writes; KeyError for a wrong one."""
     path = path_of(keyword)
