@@ -1,4 +1,4 @@
-"""``crosslight-node archive move``: the images go to another disk, mostly while the node serves."""
+"""``crosslight-node archive move``: the images go elsewhere, mostly while the node serves."""
 
 from __future__ import annotations
 
@@ -25,19 +25,70 @@ def archive() -> None:
 @click.option(
     "--to",
     "target",
-    required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="An empty folder on the new disk.",
+    help="To another disk: an empty folder on it.",
 )
+@click.option(
+    "--to-object-store", "to", flag_value="store", help="To the store of [archive.object_store], from now on."
+)
+@click.option("--to-disk", "to", flag_value="disk", help="Back from the object store to the archive's disk.")
 @click.pass_obj
-def move(folder: Path, target: Path) -> None:
-    """Move the images to another disk.
+def move(folder: Path, target: Path | None, to: str | None) -> None:
+    """Move the images to another disk, to an object store, or back from it.
 
-    Stop the node, run this, and start it again: seconds. From then on new objects go to the new disk, and the
-    others follow while the node serves; `status` says how far they are. The database stays in the node's
-    folder.
+    Stop the node, run this, and start it again: seconds. From then on the images follow while it serves;
+    `status` says how far they are. The database stays in the node's folder.
     """
-    run(begin(folder, target, make_console()))
+    if (target is None) == (to is None):
+        raise click.UsageError("Name one of --to FOLDER, --to-object-store and --to-disk.")
+    if target is not None:
+        run(begin(folder, target, make_console()))
+    else:
+        run(turn(folder, home=to == "disk", console=make_console()))
+
+
+async def turn(folder: Path, *, home: bool, console: Console) -> None:
+    """Let a node's objects go to its object store, or come back, from its next start on.
+
+    Raises:
+        ConfigError: the node runs, or no object store is configured.
+        OutOfSpace: the objects have no room on the disk.
+        Unavailable, Forbidden, Conflict: the object store cannot be used.
+    """
+    _refuse_running(folder)
+    async with opened(folder) as node:
+        carrier, config = node.archive.carrier, node.config.archive
+        if carrier.bucket is None:
+            raise ConfigError("No object store is configured.", todo="Name it in [archive.object_store].")
+        await carrier.bucket.probe()
+        state = await carrier.state()
+        coming = state.bytes - state.here_bytes
+        free = node.seams.files.free_bytes(node.archive.layout.root)
+        if home and free < coming + config.min_free_bytes:
+            raise OutOfSpace(
+                "The archive's disk has no room for the images.",
+                why=f"{coming + config.min_free_bytes:,} bytes are needed, {free:,} are free.",
+                todo="Move it to a larger one first: archive move --to FOLDER.",
+            )
+        where = "the disk" if home else config.object_store.url
+        async with await at_the_machine(node, "operate", move=where) as act:
+            await carrier.turn(home=home)
+            act.done(instances=(await node.archive.status()).instances)
+    console.print(
+        f"The images go to {where}. Start the node now: they follow while it serves. See:"
+        " crosslight-node status.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _refuse_running(folder: Path) -> None:
+    if FolderLock.is_held(folder):
+        raise ConfigError(
+            "The node runs.",
+            todo="Stop it, run this again, and start it: the images follow while it serves.",
+        )
 
 
 async def begin(folder: Path, target: Path, console: Console) -> None:
@@ -48,11 +99,7 @@ async def begin(folder: Path, target: Path, console: Console) -> None:
         Conflict: a move goes on already, or another command is at work.
         OutOfSpace: the objects have no room there.
     """
-    if FolderLock.is_held(folder):
-        raise ConfigError(
-            "The node runs.",
-            todo="Stop it, run this again, and start it: the images follow while it serves.",
-        )
+    _refuse_running(folder)
     target = target.absolute()
     async with opened(folder) as node:
         layout = node.archive.layout

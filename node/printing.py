@@ -147,6 +147,10 @@ def carried_rows(carried: CarriageState, url: str, away: str) -> Iterator[tuple[
     here = f"{carried.here_bytes:,} on the disk too"
     what = f"{counted(carried.objects, 'object')}, {carried.bytes:,} bytes, in {url}; of them {here}"
     yield "Object store", f"{what}. {away}" if away else what
+    if carried.home:
+        left = carried.bytes - carried.here_bytes
+        yield "Back to the disk", f"{left:,} bytes to come" if carried.objects else "all are there"
+        return
     waiting = f"{counted(carried.waiting, 'object')}, {carried.waiting_bytes:,} bytes, on the disk alone"
     yield "Waiting for the object store", waiting if carried.waiting else "no object"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 MARK: Final = "crosslight-archive"
+_PROBE: Final = "crosslight-probe"
 _CHUNK: Final = 1 << 18
 _PART: Final = 5 << 20  # of a large object: two are in memory at a time
 _PARTS: Final = 2
@@ -55,6 +56,21 @@ class Bucket:
 
         with as_ours(), suppress(FileNotFoundError):
             await obstore.head_async(self._store, MARK)
+
+    async def probe(self) -> None:
+        """Whether it is this archive's, and takes, gives and removes what is written to it.
+
+        Raises:
+            Unavailable, Forbidden, Conflict: it cannot be used.
+        """
+        import obstore
+
+        await self.ready()
+        with as_ours(absent="The object store does not keep what is written to it."):
+            await obstore.put_async(self._store, _PROBE, self._id.encode())
+            answer = await obstore.get_async(self._store, _PROBE)
+            await answer.bytes_async()
+            await obstore.delete_async(self._store, _PROBE)
 
     async def ready(self) -> None:
         """Be sure that it is there, and this archive's.

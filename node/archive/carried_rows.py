@@ -85,9 +85,40 @@ def through_tx(tx: Tx, noted: int, number: int) -> None:
     tx.execute("UPDATE carriage SET through_id = ? WHERE id = 1 AND through_id = ?", (number, noted))
 
 
-def here_bytes_tx(tx: Tx) -> int:
-    """Bytes of what both places have."""
-    return int((tx.row("SELECT here_bytes FROM carriage WHERE id = 1") or (0,))[0])
+def here_bytes_tx(tx: Tx) -> tuple[int, bool]:
+    """Bytes of what both places have; and whether all come back to the disk."""
+    here, home = tx.row("SELECT here_bytes, home FROM carriage WHERE id = 1") or (0, 0)
+    return int(here), bool(home)
+
+
+def turn_tx(tx: Tx, *, home: bool) -> None:
+    """From now on all come back to the disk, or go to the object store again."""
+    tx.execute("UPDATE carriage SET home = ?, through_id = 0 WHERE id = 1", (int(home),))
+
+
+def absent_tx(tx: Tx, limit: int) -> list[Fault]:
+    """Objects that the disk has not and nothing is wrong with, as the faults that they would be."""
+    rows = tx.rows(
+        f"SELECT MIN(study_uid), MIN(sop_uid), instance.sha256, MIN(dataset_offset), MIN(size_bytes) FROM"
+        f" carried JOIN instance ON instance.sha256 = carried.sha256 WHERE here = 0 AND NOT {FAULTY}"
+        f" GROUP BY instance.sha256 LIMIT ?",
+        (limit,),
+    )
+    return [Fault("damaged", *row) for row in rows]
+
+
+def here_page_tx(tx: Tx, limit: int) -> list[bytes]:
+    """Objects that the disk is said to have and nothing is wrong with."""
+    sql = (
+        "SELECT sha256 FROM carried WHERE here = 1 AND NOT EXISTS"
+        " (SELECT 1 FROM fault WHERE fault.sha256 = carried.sha256) LIMIT ?"
+    )
+    return [row[0] for row in tx.rows(sql, (limit,))]
+
+
+def forget_all_tx(tx: Tx, digests: Sequence[bytes]) -> None:
+    """Rely on the object store no more for these, which the disk has."""
+    tx.executemany("DELETE FROM carried WHERE sha256 = ?", [(sha256,) for sha256 in digests])
 
 
 def is_whole_tx(tx: Tx, sha256: bytes) -> bool:

@@ -31,6 +31,7 @@ from node.archive.carried_rows import CarriageState
 from node.archive.config import ArchiveConfig
 from node.archive.digest import CHUNK
 from node.archive.faults import Faults
+from node.archive.homing import Homing
 from node.archive.journal import Pending
 from node.archive.model import Fault
 from node.archive.pace import GentlePace
@@ -74,6 +75,7 @@ class ObjectCarrier:
         self._keep = int(config.object_store.keep_local_gb * 1000 * MB)
         self._low = 2 * config.min_free_bytes  # with less than that free, all that can goes from the disk
         self._pace = GentlePace(storage.clock, config.object_store.mb_per_s, self._busy)
+        self._homing = Homing(storage, care, workers, self._pace, config.min_free_bytes)
         self._opened: dict[str, float] = {}  # studies, and when
         self._lock = threading.Lock()  # between a look whether a study is open, and the removal of a file
         self._through, self._counted = 0, False
@@ -85,6 +87,10 @@ class ObjectCarrier:
         """How much lies where."""
         wanted = self.bucket is not None
         return await self._db.read("carriage", lambda tx: rows.state_tx(tx, wanted=wanted))
+
+    async def turn(self, *, home: bool) -> None:
+        """Let all come back to the disk, or go to the object store again, from the next start on."""
+        await self._db.write("carriage_turned", lambda tx: rows.turn_tx(tx, home=home))
 
     async def away(self) -> str:
         """Why the object store does not answer now; '' where it does, or there is none."""
@@ -122,6 +128,8 @@ class ObjectCarrier:
             CrosslightError: the store, or the disk, does not take part.
         """
         await self._count_files()
+        if (await self._db.read("carriage_sums", rows.here_bytes_tx))[1]:
+            return await self._homing.step(bucket)
         await self.make_room(0)
         await bucket.ready()
         last, noted = await self._db.read("carry_last", rows.last_id_tx)
@@ -206,7 +214,9 @@ class ObjectCarrier:
 
         That is by ``keep_local_gb``, and as long as the disk is not nearly full.
         """
-        here = await self._db.read("carriage_sums", rows.here_bytes_tx)
+        here, home = await self._db.read("carriage_sums", rows.here_bytes_tx)
+        if home:
+            return True
         keep = min(self._keep, max(0, here - self._short()))
         while True:
             if here + wanted <= keep:
@@ -307,6 +317,6 @@ async def whose(storage: Storage, ids: Ids) -> None:
     elif objects:
         raise ConfigError(
             f"{counted(objects, 'object')} of this archive lie in an object store, and none is configured.",
-            todo="Name it in [archive.object_store]. To be without one: crosslight-node archive move --to.",
+            todo="Name it in [archive.object_store]. To be without: crosslight-node archive move --to-disk.",
             where="archive.object_store.url",
         )

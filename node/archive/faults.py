@@ -125,6 +125,9 @@ class Faults:
         with self._pending.lock:
             if not self._pending.holds(fault.sha256):
                 self._files.remove(damaged)
+        now = self._clock.now().timestamp()
+        gone = [(fault.sha256, False)]
+        self._db.submit_write("carried_gone", lambda tx: carried.here_tx(tx, gone, now)).result()
         log.error("a damaged copy removed", study=fault.study_uid, sop=fault.sop_uid)
 
     def _stands(self, fault: Fault) -> bool:

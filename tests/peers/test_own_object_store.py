@@ -87,6 +87,36 @@ async def test_a_node_that_is_killed_while_it_carries_goes_on_and_loses_nothing(
             assert (await here.archive.verify()).ok
 
 
+async def test_a_node_that_is_killed_while_all_come_back_goes_on_and_loses_nothing(
+    tmp_path: Path, store: OwnStore
+) -> None:
+    folder = tmp_path / "node"
+    async with store.served():
+        async with held(folder, **settings(store, folder)) as here:
+            before = await filled(here, 30, Rows=64, Columns=64, pixels=bytes(64 * 64 * 2))
+            await carried_away(here)
+            await here.archive.carrier.turn(home=True)
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(CHILD), str(folder), store.endpoint, "0.1"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        async with asyncio.timeout(120):
+            assert await child.stdout.readline() == b"begun\n"
+        await until(lambda: len(here.object_files()) >= 5, 120)
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+        assert 5 <= len(here.object_files()) < 30, "it was in the middle of it"
+        async with held(folder, **settings(store, folder)) as here:
+            assert await all_given(here) == before
+            await carried(here)
+            assert (await here.archive.verify()).ok
+            assert (await here.archive.carrier.state()).objects == 0
+        assert len(store.files()) == 30, "nothing is removed there"
+    async with held(folder, min_free_bytes=0) as here:
+        assert await all_given(here) == before
+
+
 async def test_a_store_that_goes_away_and_comes_back(
     tmp_path: Path, store: OwnStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
