@@ -126,8 +126,8 @@ class Bucket:
 
     # --- objects --------------------------------------------------------------------------------------------
 
-    async def put(self, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
-        """Write an object: all of it, or nothing that anybody sees.
+    async def put(self, sha256: bytes, chunks: AsyncIterator[bytes], size: int) -> None:
+        """Write an object: all of it, or nothing that anybody sees; a small one in one request.
 
         Raises:
             Unavailable, Forbidden: the store does not take it.
@@ -136,6 +136,10 @@ class Bucket:
 
         await self.ready()
         with as_ours(absent="There is no such bucket."):
+            if size <= _PART:
+                data = b"".join([chunk async for chunk in chunks])
+                await obstore.put_async(self._store, key_of(sha256), data, use_multipart=False)
+                return
             await obstore.put_async(
                 self._store, key_of(sha256), chunks, chunk_size=_PART, max_concurrency=_PARTS
             )

@@ -176,7 +176,7 @@ class ObjectCarrier:
             if dataset != fault.sha256:
                 await self._care.set_apart(fault)
                 return
-            await bucket.put(fault.sha256, self._chunks(path))
+            await bucket.put(fault.sha256, self._chunks(path), size)
             await self._compare(bucket, fault, whole)
             now = self._clock.now().timestamp()
             if not await self._db.write(

@@ -68,7 +68,7 @@ async def test_a_node_that_is_killed_while_it_carries_goes_on_and_loses_nothing(
     async with store.served():
         for wanted in (5, 15):
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, str(CHILD), str(folder), store.endpoint, "0.1"),
+                *(sys.executable, str(CHILD), str(folder), store.endpoint, "0.03"),
                 stdout=asyncio.subprocess.PIPE,
             )
             assert child.stdout is not None
@@ -97,7 +97,7 @@ async def test_a_node_that_is_killed_while_all_come_back_goes_on_and_loses_nothi
             await carried_away(here)
             await here.archive.carrier.turn(home=True)
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(CHILD), str(folder), store.endpoint, "0.1"),
+            *(sys.executable, str(CHILD), str(folder), store.endpoint, "0.03"),
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
