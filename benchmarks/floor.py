@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import orjson
 from aiohttp import web
 from lxml import etree
 
@@ -102,11 +103,12 @@ class Floor(pb_grpc.IndexFeedServicer):
         return web.Response(body=answer, headers={"Content-Type": kind})
 
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishReply:  # noqa: N802 - gRPC's name
-        """Insert a batch as it came."""
-        rows = [
-            (f"{a.version.n}-{a.study_uid}", a.publish.study.patient.local.value, a.SerializeToString())
-            for a in request.acts
-        ]
+        """Parse a batch, insert its rows."""
+        rows = []
+        for a in request.acts:
+            assert isinstance(orjson.loads(a.publish.packed), list)
+            patient = a.publish.study.patient.local.value
+            rows.append((f"{a.version.n}-{a.study_uid}", patient, a.SerializeToString()))
         await self._db.write("publish", lambda tx: tx.executemany(_INSERT, rows))
         results = [pb.ActResult(version=act.version, outcome=pb.ActResult.ACCEPTED) for act in request.acts]
         return pb.PublishReply(incarnation="floor", results=results)

@@ -30,7 +30,7 @@ from tests import registry_samples as samples
 FLOOR = (
     "The floor, on the same database, is a bare aiohttp handler that reads 20 rows by an index, commits one"
     " row for the act (D20), and sends the same bytes; or lxml's parse and one transaction of one row; for"
-    " the feed protobuf's parse and one transaction of bare rows."
+    " the feed protobuf's and JSON's parse and one transaction of bare rows."
 )
 CODES = samples.CODES[:4]
 HOME = "2.25.90210000000000000000000000000001"
