@@ -27,6 +27,7 @@ from simulations.topology import MemberPlan, Topology, read_topology
 
 T = TypeVar("T")
 MEMBERS = 4
+FILLED_S = 280.0  # longest on a busy machine; some twenty seconds on an idle one
 
 
 @dataclass
@@ -121,7 +122,7 @@ async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...], numbered: Stud
     await asyncio.gather(*(_store(region.node_dicomweb(p.code), make_study(p)) for p in plans))
     await _store(region.node_dicomweb(numbered.code), _stamped(numbered))
     number = f"{region.topology.national.system}|{plans[0].patient.national}"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(FILLED_S / 2):
         while True:
             async with region.fhir("integrator") as client:
                 found = await client.search("ImagingStudy", patient_dot_identifier=number)
@@ -159,7 +160,7 @@ def secured_region(folder: Path) -> Iterator[Secured]:
     thread.start()
     secured = Secured(region, loop, who, double, _plans(topology, who, double), _numbered(topology, third))
     try:
-        secured.run(_fill(region, secured.plans, secured.numbered))
+        secured.run(_fill(region, secured.plans, secured.numbered), FILLED_S)
         yield secured
     finally:
         secured.run(_end(region))
