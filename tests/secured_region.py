@@ -119,15 +119,22 @@ def _stamped(plan: StudyPlan) -> Iterator[FileDataset]:
 async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...], numbered: StudyPlan) -> None:
     await region.make(lambda _: None)
     await region.start_all(lambda _: None)
-    await asyncio.gather(*(_store(region.node_dicomweb(p.code), make_study(p)) for p in plans))
+    *own, double = plans
+    await asyncio.gather(*(_store(region.node_dicomweb(p.code), make_study(p)) for p in own))
     await _store(region.node_dicomweb(numbered.code), _stamped(numbered))
-    number = f"{region.topology.national.system}|{plans[0].patient.national}"
-    async with asyncio.timeout(FILLED_S / 2):
+    await _listed(region, plans[0], 3, "")  # who claims the number first holds it
+    await _store(region.node_dicomweb(double.code), make_study(double))
+    await _listed(region, plans[0], 3, "claims this number")
+
+
+async def _listed(region: DemoRegion, plan: StudyPlan, count: int, warned: str) -> None:
+    number = f"{region.topology.national.system}|{plan.patient.national}"
+    async with asyncio.timeout(FILLED_S / 3):
         while True:
             async with region.fhir("integrator") as client:
                 found = await client.search("ImagingStudy", patient_dot_identifier=number)
             complete = [s for s in found.matches if s["status"] == "available" and "numberOfSeries" in s]
-            if len(complete) == 3 and any("claims this number" in warning for warning in found.warnings):
+            if len(complete) == count and (not warned or any(warned in said for said in found.warnings)):
                 return
             await asyncio.sleep(0.3)
 
