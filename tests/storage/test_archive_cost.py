@@ -272,12 +272,12 @@ async def test_an_archive_of_before_is_counted_at_its_upgrade(here: Held) -> Non
         tx.execute("ALTER TABLE study DROP COLUMN birth_date")
         for column in ("frame_bits", "word_bytes"):
             tx.execute(f"ALTER TABLE instance DROP COLUMN {column}")
-        for table in ("fault", "care", "hold", "study_opened", "move"):
+        for table in ("fault", "care", "hold", "study_opened", "move", "carried", "carriage"):
             tx.execute(f"DROP TABLE {table}")
         tx.execute("ALTER TABLE bin DROP COLUMN purging")
         tx.script("DROP TABLE dictionary;\nALTER TABLE metadata DROP COLUMN dictionary;\n")
         tx.execute("UPDATE schema_version SET schema = 5, compat = 1 WHERE component = 'archive'")
 
     await here.db.write("back", back)
-    assert await migrate(here.db, "node.archive", SCHEMA) == [6, 7, 8, 9, 10, 11]
+    assert await migrate(here.db, "node.archive", SCHEMA) == [6, 7, 8, 9, 10, 11, 12]
     assert await here.db.read("rows", _tables) == now

@@ -192,7 +192,7 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(
     reads, writes = room.db.read, room.db.submit_write
     done: list[str] = []
 
-    async def read(name: str, fn: Any) -> Any:
+    async def read(name: str, fn: Any, **_: Any) -> Any:
         done.append(name)
         return await reads(name, fn)
 

@@ -29,6 +29,7 @@ OUTSIDE = {
     "simulations/faults/invariants.py:BrokenError",
     "crosslight/runtime/children/wire.py:Broken",  # a child's owner says it in words of the tree
     "crosslight/runtime/db/seam.py:TooMuch",  # a reading begins again in a wider lane: nobody is told
+    "crosslight/runtime/db/foretold.py:NotForetold",  # the same, of a question asked in one statement
     "crosslight/runtime/proxies.py:ProxyRefusedError",  # said by status in words of the tree
     "node/dimse/upper.py:AssociationRejected",  # an A-ASSOCIATE-RJ, which the caller's own code words
     "registry/fhir/plan.py:Misunderstood",  # a search is answered, and says what it left out
