@@ -121,7 +121,7 @@ class RegistryBench:
         self.act_bytes = audited / sum(s.count for s in results[SEARCH]["PostgreSQL"].samples)
         for name in (QUERY, LIST, AGAIN):
             self._options.say(name)
-            results[name] = await self._each(lambda s, _, name=name: self._ask(s, name, count))  # type: ignore[misc]
+            results[name] = await self._each(lambda s, _, name=name: self._ask(s, name, count))  # type: ignore[misc]  # bound now
         self._options.say("ITI-42")
         results[SUBMIT] = await self._each(lambda s, _: self._submit(s, 100 if self._options.quick else 250))
         return results
